@@ -1,0 +1,52 @@
+# One verb each, the same at the desk and in CI.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup run fix check test test-all bench pins
+
+define need_python
+@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "reelweb needs Python 3.11 or newer with venv: make $@ PYTHON=/path/to/python3.11" >&2; exit 1; }
+endef
+
+setup: $(VENV)/.dev ## the environment with reelweb, editable, and the development tools
+
+run: $(VENV)/.run ## everything it needs, then the server at http://127.0.0.1:8080
+	$(BIN)/python -m app serve
+
+$(VENV)/.run: requirements.txt
+	$(need_python)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml
+	$(need_python)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements-dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@ $(VENV)/.run
+
+fix: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -m "not heavy"
+
+test-all: setup
+	HYPOTHESIS_PROFILE=heavy $(BIN)/python -m pytest -n 2
+
+bench: setup
+	for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+pins: setup ## compile both requirement files anew
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.txt

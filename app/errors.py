@@ -1,0 +1,48 @@
+"""The few refusals that a door can translate; FailureReason values from PS3.4 and PS3.18 I.2."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class FailureReason(IntEnum):
+    """Values of (0008,1197) that reelweb gives."""
+
+    PROCESSING_FAILURE = 0x0110
+    DUPLICATE_SOP_INSTANCE = 0x0111
+    TRANSFER_SYNTAX_NOT_SUPPORTED = 0x0124
+    OUT_OF_RESOURCES = 0xA700
+    STUDY_MISMATCH = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+
+
+class ReelwebError(Exception):
+    """What a client is told; the text never holds an attribute of a patient."""
+
+
+class NotFound(ReelwebError):
+    """Nothing is stored under this address."""
+
+
+class BadRequest(ReelwebError):
+    """The request cannot be understood; the text names the parameter."""
+
+
+class NotAcceptable(ReelwebError):
+    """None of the asked representations can be made; the text says why."""
+
+
+class Unavailable(ReelwebError):
+    """It would work later: the database, the storage or a rendition is not ready."""
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(ReelwebError):
+    """One instance is not stored, its neighbours are."""
+
+    def __init__(self, message: str, reason: FailureReason = FailureReason.CANNOT_UNDERSTAND) -> None:
+        super().__init__(message)
+        self.reason = reason
