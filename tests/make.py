@@ -7,7 +7,8 @@ from io import BytesIO
 from itertools import count
 from typing import Any
 
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
@@ -65,8 +66,9 @@ def part10(data: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> byte
     if meta.TransferSyntaxUID.is_encapsulated and "PixelData" in data:
         data["PixelData"].VR = "OB"
         data["PixelData"].is_undefined_length = True
+    data.file_meta = meta
     buffer = BytesIO()
-    FileDataset(None, data, file_meta=meta, preamble=b"\0" * 128).save_as(buffer, enforce_file_format=True)
+    dcmwrite(buffer, data, enforce_file_format=True)
     return buffer.getvalue()
 
 
