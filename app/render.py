@@ -1,0 +1,88 @@
+"""Make a picture or a video, or find it already made (PS3.18 10.4.1.1.3, 8.7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from app import retrieve
+from app.dicom import transfer_syntax
+from app.errors import NotAcceptable, Unavailable
+from app.extent import Extent, Extents, Span
+from app.index import metadata, renditions
+from app.index.extents import Located
+from app.pixels import decode
+from app.pixels import picture as pictures
+from app.pixels.image import Image, describe
+from app.pixels.picture import Options
+from app.storage import read_all
+from app.tools import Tools
+
+MAX_FRAME_BYTES: Final = 512 << 20
+VIDEO_PATIENCE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video as it is served: extents, a media type, and the hash that names these bytes for ever."""
+
+    extents: Extents
+    media_type: str
+    etag: str
+
+
+async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
+    """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say."""
+    if transfer_syntax.is_video(located.transfer_syntax_uid):
+        return await _poster(tools, located)
+    data, image, bit_offset = await _frame(tools, located, number)
+    return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
+
+
+async def decoded(tools: Tools, located: Located, number: int) -> bytes:
+    """Frame `number`, from 1, uncompressed in the layout that the instance's metadata tells."""
+    data, image, bit_offset = await _frame(tools, located, number)
+    return await tools.workers.run(decode.stored_frame, data, image, bit_offset)
+
+
+async def _frame(tools: Tools, located: Located, number: int) -> tuple[bytes, Image, int]:
+    """A frame's stored bytes, what they mean, and the bit of the first byte with which they begin."""
+    (extents,) = await retrieve.frames(tools, located, [number])
+    if extents.length > MAX_FRAME_BYTES:
+        raise NotAcceptable("The frame is too large to be decoded here; it can be retrieved as stored.")
+    row = await retrieve.pixels(tools, located)
+    json = await metadata.dataset(tools.index, located.instance_id)
+    image = await _described(tools, located, json, number)
+    data = await read_all(tools.storage, extents)
+    return data, image, (number - 1) * row.frame_bits % 8
+
+
+async def _described(tools: Tools, located: Located, json: bytes, number: int) -> Image:
+    image = await tools.workers.run(_describe, json, number, located.transfer_syntax_uid, {})
+    if not image.needs:
+        return image
+    bulk = {}
+    for path in image.needs:
+        value = await retrieve.bulkdata(tools, located, path)
+        bulk[path] = await read_all(tools.storage, value.extents.slice(0, MAX_FRAME_BYTES))
+    return await tools.workers.run(_describe, json, number, located.transfer_syntax_uid, bulk)
+
+
+def _describe(json: bytes, number: int, transfer_syntax_uid: str, bulk: Mapping[str, bytes]) -> Image:
+    return describe(orjson.loads(json), number, transfer_syntax_uid, bulk)
+
+
+async def video(tools: Tools, located: Located) -> Video:
+    """The instance's video as MP4; waits a little for one in the making.
+
+    Raises NotAcceptable with the reason when it cannot be played, Unavailable while it is being made.
+    """
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+        raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
+    made = await renditions.wait(tools.index, located.instance_id, renditions.MP4, VIDEO_PATIENCE_S)
+    if made is None or made.state != renditions.READY:
+        raise Unavailable("The video is being prepared.", retry_after_s=2)
+    return Video(await _laid_out(tools, located, made), made.media_type, made.sha256.hex())

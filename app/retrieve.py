@@ -1,0 +1,93 @@
+"""Find where stored bytes lie; it never makes bytes (PS3.18 10.4)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from app.dicom import transfer_syntax
+from app.errors import NotAcceptable, NotFound
+from app.extent import Extent, Extents
+from app.index import extents as index_extents
+from app.index.extents import Located, PixelRow
+from app.tools import Tools
+
+FRAGMENT = struct.Struct("<QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The bytes of one bulk data value; `frames` has them one by one when they are an encapsulated image."""
+
+    extents: Extents
+    media_type: str
+    transfer_syntax_uid: str
+    frames: tuple[Extents, ...] = ()
+
+
+def instances(tools: Tools, study: str, series: str | None = None) -> AsyncIterator[Sequence[Located]]:
+    """All instances of a study or series in pages; no connection is held between them."""
+    return index_extents.instances(tools.index, study, series)
+
+
+async def instance(tools: Tools, study: str, series: str, instance: str) -> Located:
+    """One instance; raises NotFound."""
+    return await index_extents.instance(tools.index, study, series, instance)
+
+
+def whole(located: Located) -> Extents:
+    """The instance as stored."""
+    return Extents([Extent(located.key, 0, located.size)])
+
+
+async def pixels(tools: Tools, located: Located) -> PixelRow:
+    """Where and how the instance's Pixel Data lies; raises NotFound when it has none."""
+    row = await index_extents.pixels(tools.index, located.instance_id)
+    if row is None:
+        raise NotFound("The instance has no Pixel Data.")
+    return row
+
+
+async def frames(tools: Tools, located: Located, numbers: Sequence[int]) -> list[Extents]:
+    """Each frame as stored, in the order asked for; raises NotFound for a number that there is not."""
+    if transfer_syntax.is_video(located.transfer_syntax_uid):
+        raise NotAcceptable("A frame of a video has no bytes of its own; /rendered plays the video.")
+    row = await pixels(tools, located)
+    if not all(1 <= number <= row.number_of_frames for number in numbers):
+        raise NotFound(f"The instance has {row.number_of_frames} frames.")
+    found = await index_extents.frames(tools.index, located.instance_id, list(numbers))
+    return [Extents(Extent(located.key, *part) for part in parts) for parts in found]
+
+
+async def bulkdata(tools: Tools, located: Located, path: str) -> Value:
+    """One bulk data value; raises NotFound."""
+    row = await index_extents.pixels(tools.index, located.instance_id)
+    if row is not None and path == row.tag:
+        return await _pixel_data(tools, located, row)
+    bulk = await index_extents.bulk(tools.index, located.instance_id, path)
+    if bulk is None:
+        raise NotFound("The instance has no bulk data under this path.")
+    extents = Extents([Extent(located.key, bulk.offset, bulk.length)])
+    return Value(extents, "application/octet-stream", transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+async def _pixel_data(tools: Tools, located: Located, row: PixelRow) -> Value:
+    if not row.encapsulated:
+        extents = Extents([Extent(located.key, row.offset, row.length)])
+        return Value(extents, "application/octet-stream", transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN)
+    syntax = located.transfer_syntax_uid
+    media_type = transfer_syntax.media_type(syntax)
+    whole_stream = await stream(tools, located)
+    if transfer_syntax.is_video(syntax):
+        return Value(whole_stream, media_type, syntax)
+    numbers = range(1, row.number_of_frames + 1)
+    return Value(whole_stream, media_type, syntax, tuple(await frames(tools, located, numbers)))
+
+
+async def stream(tools: Tools, located: Located) -> Extents:
+    """The encapsulated stream: all fragments joined, without the byte that pads it."""
+    row = await pixels(tools, located)
+    fragments = await index_extents.fragments(tools.index, located.instance_id)
+    joined = Extents(Extent(located.key, *part) for part in FRAGMENT.iter_unpack(fragments))
+    return joined.slice(0, row.stream_length)

@@ -1,0 +1,127 @@
+"""Keep one instance: scanned while it streams, object first, row second (PS3.18 10.5, PS3.4 B)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+
+from app.dicom import attributes
+from app.dicom.scanner import Head, Scan, Scanner
+from app.errors import FailureReason, Refused, Unavailable
+from app.extent import Stored
+from app.storage import Upload
+from app.tools import Tools
+
+log = structlog.get_logger("reelweb.store")
+
+SLICE = 32 << 10  # of a header at a time, so that a hostile one cannot hold the event loop
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one instance; `head` is known unless the refusal came before it could be read."""
+
+    head: Head | None
+    failure: Refused | None = None
+    warning: int | None = None
+    transient: bool = False  # it would work later: the database or the storage was away
+
+
+async def instance(
+    tools: Tools, chunks: AsyncIterator[bytes | memoryview], study: str | None = None
+) -> Outcome:
+    """Keep the instance that `chunks` bring, in `study` if one is named.
+
+    A refusal is an outcome, so that it never ends its neighbours; what the source of the chunks raises
+    (a client that is gone, a body that is broken) goes through, and nothing is kept.
+    """
+    scanner = Scanner(tools.limits, attributes.STORED)
+    try:
+        key = await tools.index.pending.take()
+        scan, stored = await _upload(tools, key, scanner, chunks, study)
+        return await _commit(tools, scan, stored)
+    except Refused as refusal:
+        return _refused(scanner.head, refusal)
+    except Unavailable as error:
+        return Outcome(scanner.head, Refused(str(error), FailureReason.OUT_OF_RESOURCES), transient=True)
+
+
+async def _upload(
+    tools: Tools, key: str, scanner: Scanner, chunks: AsyncIterator[bytes | memoryview], study: str | None
+) -> tuple[Scan, Stored]:
+    """The object durable under `key`, and what the scanner saw of it; else neither object nor pending row."""
+    try:
+        async with tools.storage.upload(key) as upload:
+            async with aclosing(_scanned(scanner, chunks, upload)) as seen:
+                async for chunk in seen:
+                    _judge(scanner.head, study)
+                    await upload.write(chunk)
+            scan = scanner.close()
+            _judge(scan.head, study)
+    except BaseException:
+        await asyncio.shield(tools.index.pending.drop([key]))
+        raise
+    return scan, upload.stored
+
+
+async def _scanned(
+    scanner: Scanner, chunks: AsyncIterator[bytes | memoryview], upload: Upload
+) -> AsyncIterator[bytes | memoryview]:
+    """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
+    told = False
+    async for chunk in chunks:
+        for start in range(0, len(chunk), SLICE):
+            if scanner.passing:
+                scanner.feed(memoryview(chunk)[start:])
+                break
+            if start:
+                await asyncio.sleep(0)
+            scanner.feed(memoryview(chunk)[start : start + SLICE])
+        if not told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
+            upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
+            told = True
+        yield chunk
+
+
+def _judge(head: Head | None, study: str | None) -> None:
+    if head and study is not None and head.study_instance_uid != study:
+        raise Refused(
+            "The instance belongs to another study than the one named.", FailureReason.STUDY_MISMATCH
+        )
+
+
+async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
+    added = await tools.index.committer.add(scan, stored)
+    if added == "stored":
+        return Outcome(scan.head)
+    await _forget(tools, stored.key)
+    if added == "same":
+        return Outcome(scan.head)
+    if tools.on_conflict == "keep":
+        return Outcome(scan.head, warning=0xB007)  # data set does not match: the first one stays
+    return _refused(
+        scan.head,
+        Refused(
+            "Another instance is stored under this SOP Instance UID.", FailureReason.DUPLICATE_SOP_INSTANCE
+        ),
+    )
+
+
+async def _forget(tools: Tools, key: str) -> None:
+    """Remove the loser of a race, object first: until its pending row goes, the sweeper would find it."""
+    await tools.storage.delete(key)
+    await tools.index.pending.drop([key])
+
+
+def _refused(head: Head | None, refusal: Refused) -> Outcome:
+    log.info(
+        "refused",
+        reason=f"{refusal.reason:04X}",
+        why=str(refusal),
+        sop_instance_uid=head.sop_instance_uid if head else None,
+    )
+    return Outcome(head, refusal)

@@ -1,0 +1,23 @@
+"""The tools that acts are handed: opened by wiring, closed in reverse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from app.dicom.scanner import Limits
+from app.index import Index
+from app.storage import Storage
+from app.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What an act needs to do its work, and the few decisions of the one who runs the server."""
+
+    index: Index
+    storage: Storage
+    workers: Workers
+    limits: Limits
+    on_conflict: Literal["reject", "keep"] = "reject"
+    max_instance_bytes: int | None = None

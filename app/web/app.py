@@ -1,0 +1,96 @@
+"""Routes, middleware and error handlers: the whole API on one page (PS3.18 10.3 to 10.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Lifespan
+
+from app.web import (
+    access,
+    bulkdata,
+    contract,
+    frames,
+    health,
+    metadata,
+    observe,
+    page,
+    problems,
+    qido,
+    rendered,
+)
+from app.web import stow, wado
+from app.web.state import Request
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+STUDY = "/studies/{study}"
+SERIES = STUDY + "/series/{series}"
+INSTANCE = SERIES + "/instances/{instance}"
+
+
+def by_method(**handlers: Handler) -> Handler:
+    """One resource, several methods: so that a refused method is told all that are allowed."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
+
+
+DICOMWEB = [
+    Route("/studies", by_method(GET=qido.studies, POST=stow.studies), methods=["GET", "POST"]),
+    Route("/series", qido.series, methods=["GET"]),
+    Route("/instances", qido.instances, methods=["GET"]),
+    Route(STUDY + "/series", qido.series, methods=["GET"]),
+    Route(STUDY + "/instances", qido.instances, methods=["GET"]),
+    Route(SERIES + "/instances", qido.instances, methods=["GET"]),
+    Route(STUDY, by_method(GET=wado.instances, POST=stow.studies), methods=["GET", "POST"]),
+    *(Route(level, wado.instances, methods=["GET"]) for level in (SERIES, INSTANCE)),
+    *(Route(f"{level}/metadata", metadata.metadata, methods=["GET"]) for level in (STUDY, SERIES, INSTANCE)),
+    *(
+        Route(f"{level}/thumbnail", rendered.thumbnail, methods=["GET"])
+        for level in (STUDY, SERIES, INSTANCE)
+    ),
+    Route(INSTANCE + "/rendered", rendered.instance, methods=["GET"]),
+    Route(INSTANCE + "/frames/{frames}", frames.frames, methods=["GET"]),
+    Route(INSTANCE + "/frames/{frame}/rendered", rendered.frame, methods=["GET"]),
+    Route(INSTANCE + "/frames/{frame}/thumbnail", rendered.thumbnail, methods=["GET"]),
+    Route(INSTANCE + "/bulkdata/{path:path}", bulkdata.bulkdata, methods=["GET"]),
+]
+
+ROUTES = [
+    Mount(access.ROOT, routes=DICOMWEB),
+    Route("/", page.index, methods=["GET"]),
+    Mount("/page", StaticFiles(directory=page.FOLDER)),
+    Route("/openapi.json", contract.document, methods=["GET"]),
+    Route("/healthz", health.alive, methods=["GET"]),
+    Route("/readyz", health.ready, methods=["GET"]),
+    Route("/metrics", observe.metrics, methods=["GET"]),
+]
+
+
+def create(policy: access.Policy, lifespan: Lifespan[Starlette]) -> Starlette:
+    """The application; who may come in is decided from the outside to the inside."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=policy.cors_origins,
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["Accept", "Authorization", "Content-Type", "Range", "If-None-Match", "If-Range"],
+        expose_headers=access.EXPOSED,
+    )
+    middleware = [
+        Middleware(observe.Observe),
+        Middleware(access.Hosts, policy=policy),
+        *([cors] if policy.cors_origins else []),
+        Middleware(access.Tokens, policy=policy),
+    ]
+    return Starlette(
+        routes=ROUTES, middleware=middleware, exception_handlers=problems.HANDLERS, lifespan=lifespan
+    )

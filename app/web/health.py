@@ -1,0 +1,36 @@
+"""Alive, and ready: what an orchestrator and a balancer ask."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+from starlette.responses import PlainTextResponse, Response
+
+from app.errors import ReelwebError
+from app.web.problems import problem
+from app.web.state import Request
+
+READY_WITHIN_S = 2.0
+
+
+async def alive(request: Request) -> Response:
+    """Answer: the process runs and its loop turns."""
+    return PlainTextResponse("alive\n", headers={"Cache-Control": "no-store"})
+
+
+async def ready(request: Request) -> Response:
+    """Answer whether database and storage answer."""
+    tools = request.state["tools"]
+    try:
+        async with asyncio.timeout(READY_WITHIN_S):
+            await tools.index.ready()
+            await tools.storage.ready()
+    except (ReelwebError, TimeoutError):
+        return problem(
+            request.scope,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The database or the storage does not answer.",
+            {"Retry-After": "2"},
+        )
+    return PlainTextResponse("ready\n", headers={"Cache-Control": "no-store"})

@@ -1,0 +1,122 @@
+"""One log line, one request id and the metrics of each request; the last resort for errors."""
+
+from __future__ import annotations
+
+import os
+import time
+from http import HTTPStatus
+
+import structlog
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
+
+from app.web.problems import problem
+
+log = structlog.get_logger("reelweb.request")
+
+REQUESTS = Counter("reelweb_requests", "Requests answered", ["method", "route", "status"])
+SECONDS = Histogram("reelweb_request_seconds", "Seconds from the first to the last byte", ["route"])
+BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
+IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+class Observe:
+    """Outermost of all: whatever happens inside is counted, logged and answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["request_id"] = uuid7().hex
+        seen = _Seen(send, scope["request_id"])
+        started = time.perf_counter()
+        with IN_FLIGHT.track_inprogress():
+            try:
+                await self._app(scope, receive, seen.send)
+            except Exception as error:  # the last door before the socket
+                await self._failed(scope, receive, seen, error)
+        _report(scope, seen, time.perf_counter() - started)
+
+    async def _failed(self, scope: Scope, receive: Receive, seen: _Seen, error: Exception) -> None:
+        # The text of a stranger's error may hold an attribute of a patient: the log gets where, not what.
+        log.error("failed", request_id=scope["request_id"], error=type(error).__name__, at=_where(error))
+        if seen.status is None:
+            answer = problem(
+                scope, HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log has the request's id."
+            )
+            await answer(scope, receive, seen.send)
+        # else: returning without the rest makes the server close the connection, and the client sees a cut answer
+
+
+class _Seen:
+    """The sending side of one request: its status, its bytes, its id on the way."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._id = send, request_id.encode()
+        self.status: int | None = None
+        self.size = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id)]
+        elif message["type"] == "http.response.body":
+            self.size += len(message.get("body", b""))
+        await self._send(message)
+
+
+def _where(error: BaseException) -> list[str]:
+    """The files and lines an error passed, innermost last."""
+    frames, traceback = [], error.__traceback__
+    while traceback:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return frames[-6:]
+
+
+def _route(scope: Scope) -> str:
+    """The handler's name, `wado.instances`: few values, however many addresses there are."""
+    endpoint = scope.get("endpoint")
+    return f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}" if endpoint else "none"
+
+
+def _report(scope: Scope, seen: _Seen, seconds: float) -> None:
+    route = _route(scope)
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    REQUESTS.labels(method, route, str(seen.status or 0)).inc()
+    SECONDS.labels(route).observe(seconds)
+    BYTES.labels(route).inc(seen.size)
+    log.info(
+        "request",
+        request_id=scope["request_id"],
+        method=method,
+        path=scope["path"] if route != "none" else "",  # an unknown path may say anything
+        status=seen.status,
+        bytes=seen.size,
+        ms=round(seconds * 1000, 1),
+    )
+
+
+async def metrics(request: Request) -> Response:
+    """Answer with the figures of all processes together."""
+    registry = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # untyped in the library
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,25 @@
+"""What every handler may use: the opened tools and the policy of the one who runs the server."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from starlette.requests import Request as _Request
+
+from app.tools import Tools
+from app.web import access
+
+
+class State(TypedDict):
+    """The lifespan's state, shared by all requests of one process."""
+
+    tools: Tools
+    policy: access.Policy
+
+
+Request = _Request[State]
+
+
+def root(request: Request) -> str:
+    """The public address of the DICOMweb root, as this request must see it."""
+    return access.root(request.scope, request.state["policy"])

@@ -1,0 +1,113 @@
+"""STOW-RS: the Store transaction and its response module (PS3.18 10.5, Annex I)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from app import store
+from app.dicom import media_types, uids
+from app.errors import BadRequest, FailureReason, Refused
+from app.web import multipart
+from app.web.problems import UnsupportedMediaType
+from app.web.state import Request, root
+
+DICOM = "application/dicom"
+DRAIN = 1 << 20  # bytes read of a refused body, so that its sender hears the answer
+
+
+class Outcomes:
+    """What became of the instances of one request, and the answer that tells it."""
+
+    def __init__(self, root_url: str, study: str | None) -> None:
+        self._root, self._study = root_url, study
+        self._stored: list[dict[str, Any]] = []
+        self._failed: list[dict[str, Any]] = []
+        self._other: list[dict[str, Any]] = []
+        self._studies: set[str] = set()
+        self._warned = False
+        self._transient = True
+
+    def __len__(self) -> int:
+        return len(self._stored) + len(self._failed) + len(self._other)
+
+    def add(self, outcome: store.Outcome) -> None:
+        """Take one instance's outcome into the answer."""
+        if outcome.failure is None:
+            self._add_stored(outcome)
+            return
+        self._transient &= outcome.transient
+        reason = {"00081197": {"vr": "US", "Value": [int(outcome.failure.reason)]}}
+        if outcome.head is None:
+            self._other.append(reason)
+        else:
+            self._failed.append(self._reference(outcome) | reason)
+
+    def _add_stored(self, outcome: store.Outcome) -> None:
+        assert outcome.head is not None
+        head = outcome.head
+        self._studies.add(head.study_instance_uid)
+        url = (
+            f"{self._root}/studies/{head.study_instance_uid}/series/{head.series_instance_uid}"
+            f"/instances/{head.sop_instance_uid}"
+        )
+        item = self._reference(outcome) | {"00081190": {"vr": "UR", "Value": [url]}}
+        if outcome.warning is not None:
+            self._warned = True
+            item["00081196"] = {"vr": "US", "Value": [outcome.warning]}
+        self._stored.append(item)
+
+    def _reference(self, outcome: store.Outcome) -> dict[str, Any]:
+        assert outcome.head is not None
+        return {
+            "00081150": {"vr": "UI", "Value": [outcome.head.sop_class_uid]},
+            "00081155": {"vr": "UI", "Value": [outcome.head.sop_instance_uid]},
+        }
+
+    def status(self) -> HTTPStatus:
+        """200 all stored, 202 some, 409 none, 503 none because nothing could be kept just now."""
+        refused = self._failed or self._other
+        if not refused:
+            return HTTPStatus.ACCEPTED if self._warned else HTTPStatus.OK
+        if self._stored:
+            return HTTPStatus.ACCEPTED
+        return HTTPStatus.SERVICE_UNAVAILABLE if self._transient else HTTPStatus.CONFLICT
+
+    def response(self) -> Response:
+        """The Store Instances Response Module (Annex I.2) as DICOM JSON, whatever the client asked for."""
+        module: dict[str, Any] = {}
+        study = self._study or (next(iter(self._studies)) if len(self._studies) == 1 else None)
+        if study:
+            module["00081190"] = {"vr": "UR", "Value": [f"{self._root}/studies/{study}"]}
+        for tag, items in (("00081198", self._failed), ("00081199", self._stored), ("0008119A", self._other)):
+            if items:
+                module[tag] = {"vr": "SQ", "Value": items}
+        status = self.status()
+        headers = {"Retry-After": "5"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+        return Response(orjson.dumps(module), status, headers, "application/dicom+json")
+
+
+async def studies(request: Request) -> Response:
+    """Store the instances of one request, in the study of the path if it names one."""
+    study = request.path_params.get("study")
+    if study is not None:
+        study = uids.judged(study)
+    sent = media_types.parse(request.headers.get("content-type", ""))
+    outcomes = Outcomes(root(request), study)
+    tools = request.state["tools"]
+    if sent.type == DICOM:
+        outcomes.add(await store.instance(tools, request.stream(), study))
+    elif sent.type == "multipart/related" and _root_type(sent) == DICOM:
+        await _parts(request, sent, outcomes, study)
+    else:
+        raise UnsupportedMediaType(
+            'This resource takes multipart/related; type="application/dicom", or application/dicom.'
+        )
+    if not len(outcomes):
+        raise BadRequest("The request holds no part to store.")
+    return outcomes.response()

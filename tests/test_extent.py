@@ -1,0 +1,43 @@
+"""Extents are one stream: every slice equals the slice of the joined bytes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.extent import Extent, Extents, joined
+
+LENGTHS = st.lists(st.integers(0, 40), max_size=12)
+
+
+def laid_out(lengths: list[int]) -> tuple[Extents, bytes, bytes]:
+    """Extents of one object in reverse order with gaps, the object, and their bytes joined."""
+    content = bytes(value % 251 for value in range(100 * len(lengths) + 1))
+    extents = [Extent("key", 100 * (len(lengths) - n - 1) + 7, length) for n, length in enumerate(lengths)]
+    return Extents(extents), content, b"".join(content[e.offset : e.offset + e.length] for e in extents)
+
+
+def read(extents: Extents, content: bytes) -> bytes:
+    return b"".join(content[e.offset : e.offset + e.length] for e in extents)
+
+
+@given(LENGTHS, st.integers(-5, 500), st.integers(-5, 500))
+def test_a_slice_holds_exactly_the_bytes_asked_for(lengths: list[int], start: int, stop: int):
+    extents, content, whole = laid_out(lengths)
+    assert extents.length == len(whole)
+    part = extents.slice(start, stop)
+    expected = whole[max(start, 0) : max(stop, 0)]
+    assert read(part, content) == expected
+    assert part.length == len(expected)
+
+
+@given(LENGTHS, st.lists(st.integers(0, 500), max_size=5))
+def test_slices_joined_are_the_whole_again(lengths: list[int], cuts: list[int]):
+    extents, content, whole = laid_out(lengths)
+    edges = [0, *sorted(min(cut, extents.length) for cut in cuts), extents.length]
+    parts = [extents.slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    assert read(joined(parts), content) == whole
+
+
+def test_no_extents_are_an_empty_stream():
+    empty = Extents([])
+    assert empty.length == 0
+    assert list(empty.slice(0, 10)) == []
