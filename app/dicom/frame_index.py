@@ -1,0 +1,140 @@
+"""Which bytes are a frame: native by arithmetic, encapsulated by tables that are believed only when they fit (PS3.5 8, A.4)."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+
+from app.dicom import tags, transfer_syntax
+from app.dicom.encapsulated import Encapsulated
+from app.dicom.scan import Bulk, Pixels
+from app.dicom.unpadded import Stream
+
+_ITEM_HEADER = 8
+_BITS = {tags.FLOAT_PIXEL_DATA: 32, tags.DOUBLE_FLOAT_PIXEL_DATA: 64}
+_HALF_CHROMA = (b"YBR_FULL_422", b"YBR_PARTIAL_422")
+
+
+def declared_frames(known: dict[str, bytes]) -> int:
+    """Number of Frames where it is a positive number, else one."""
+    text = known.get(tags.NUMBER_OF_FRAMES, b"").strip(b" \0+")
+    return int(text) if text.isdigit() and len(text) < 10 and int(text) > 0 else 1
+
+
+def native(extent: Bulk, known: dict[str, bytes]) -> Pixels:
+    """Frames of equal length, as many as were declared and lie there."""
+    bits = _frame_bits(extent.path, known)
+    fitting = extent.length * 8 // bits if bits else 0
+    return Pixels(
+        tag=extent.path,
+        vr=extent.vr,
+        offset=extent.offset,
+        length=extent.length,
+        number_of_frames=min(declared_frames(known), fitting),
+        frame_bits=bits,
+        fragments=b"",
+        frame_starts=b"",
+        stream_length=extent.length,
+        container="",
+    )
+
+
+def _frame_bits(tag: str, known: dict[str, bytes]) -> int:
+    rows, columns = _number(known, tags.ROWS, 0), _number(known, tags.COLUMNS, 0)
+    samples = _number(known, tags.SAMPLES_PER_PIXEL, 1)
+    allocated = _BITS.get(tag) or _number(known, tags.BITS_ALLOCATED, 8)
+    if known.get(tags.PHOTOMETRIC_INTERPRETATION, b"").strip(b" \0") in _HALF_CHROMA:
+        samples = 2  # two luminances share one pair of chrominances (PS3.3 C.7.6.3.1.2)
+    return rows * columns * samples * allocated
+
+
+def _number(known: dict[str, bytes], tag: str, otherwise: int) -> int:
+    value = known.get(tag, b"")
+    return int.from_bytes(value[:2], "little") if len(value) >= 2 else otherwise
+
+
+def encapsulated(found: Encapsulated, known: dict[str, bytes], syntax: str, stream: Stream | None) -> Pixels:
+    """Frames as sets of fragments; a video is one stream."""
+    total = found.stream_length
+    starts = None if stream else _starts(found, known, syntax)
+    count = declared_frames(known) if stream else len(found.extents) // 2 if starts is None else len(starts)
+    return Pixels(
+        tag=found.extent.path,
+        vr=found.extent.vr,
+        offset=found.extent.offset,
+        length=found.extent.length,
+        number_of_frames=count,
+        frame_bits=0,
+        fragments=found.packed(),
+        frame_starts=b"" if starts is None else _packed(starts),
+        stream_length=_declared_length(found, known) or (stream.unpadded() if stream else total),
+        container=stream.container if stream else "",
+    )
+
+
+def _declared_length(found: Encapsulated, known: dict[str, bytes]) -> int:
+    """(7FE0,0003), believed when what it leaves over lies in the last fragment."""
+    value = known.get(tags.ENCAPSULATED_TOTAL_LENGTH, b"")
+    length = int.from_bytes(value, "little") if len(value) == 8 else 0
+    last = found.extents[-1] if found.extents else 0
+    return length if 0 < length <= found.stream_length and found.stream_length - length < max(last, 1) else 0
+
+
+def _starts(found: Encapsulated, known: dict[str, bytes], syntax: str) -> list[int] | None:
+    """The index of each frame's first fragment; None when every fragment is a frame."""
+    fragments = len(found.extents) // 2
+    declared = declared_frames(known)
+    extended = known.get(tags.EXTENDED_OFFSET_TABLE, b"")
+    tables = [
+        starts
+        for offsets in (_numbers("Q", extended), _numbers("I", bytes(found.table)))
+        if (starts := _from_table(offsets, found)) is not None
+    ]
+    told = next((starts for starts in tables if len(starts) == declared), None)
+    if told is not None:
+        return told if len(told) != fragments else None
+    if fragments == declared:
+        return None
+    if declared == 1 and not tables:
+        return [0] if fragments else None
+    seen = _from_markers(found, transfer_syntax.MARKERS.get(syntax, ()))
+    if seen is not None and len(seen) != declared and tables:
+        seen = tables[0]
+    return seen if seen is None or len(seen) != fragments else None
+
+
+def _numbers(code: str, value: bytes) -> list[int]:
+    """A table's entries; none when its length is no multiple of an entry's."""
+    numbers = array(code)
+    if not value or len(value) % numbers.itemsize:
+        return []
+    numbers.frombytes(value)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def _from_table(offsets: list[int], found: Encapsulated) -> list[int] | None:
+    """Fragments that a table names, or None when it is not ascending from 0 or hits no fragment's beginning."""
+    if not offsets or offsets[0] != 0 or any(a >= b for a, b in pairwise(offsets)):
+        return None
+    lengths = (length + _ITEM_HEADER for length in found.extents[1::2])
+    at = {offset: index for index, offset in enumerate(accumulate(lengths, initial=0))}
+    starts = [at.get(offset, -1) for offset in offsets]
+    return starts if -1 not in starts and starts[-1] < len(found.extents) // 2 else None
+
+
+def _from_markers(found: Encapsulated, markers: tuple[bytes, ...]) -> list[int] | None:
+    """Fragments that begin as a frame of this syntax does; None when the first one does not."""
+    heads = bytes(found.heads)
+    starts = [at // 4 for at in range(0, len(heads), 4) if heads.startswith(markers, at)] if markers else []
+    return starts if starts[:1] == [0] else None
+
+
+def _packed(starts: Iterable[int]) -> bytes:
+    packed = array("I", starts)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()

@@ -1,0 +1,76 @@
+"""What a scan says of an instance: nouns that every room may hold (PS3.10, PS3.18 F)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what is read of a header, and the length above which a binary value is bulk data."""
+
+    header_bytes: int = 64 << 20
+    elements: int = 1_000_000
+    depth: int = 64
+    value_bytes: int = 16 << 20
+    bulk_threshold: int = 1024
+    meta_bytes: int = 512 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Which instance this is: the data set's UIDs, trimmed, and the file meta's transfer syntax."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Where a long value lies: path '7FE00010' or '54000100/1/54001010', items counted from 1."""
+
+    path: str
+    vr: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Where the pixels lie.
+
+    Native: `offset` and `length` are the value's, `frame_bits` the length of a frame (1-bit frames may start
+    inside a byte), `number_of_frames` what was declared and fits.
+
+    Encapsulated: `offset` and `length` run from the Basic Offset Table's item up to the sequence delimiter;
+    `fragments` holds '<QQ' (offset, length) a fragment, the table excluded; `frame_starts` holds '<I' a frame,
+    the index of its first fragment, and nothing when frame n is fragment n or all are one stream (a video, whose
+    `number_of_frames` is the declared one). `stream_length` is the length of all fragments joined without the pad.
+    """
+
+    tag: str
+    vr: str
+    offset: int
+    length: int
+    number_of_frames: int
+    frame_bits: int
+    fragments: bytes
+    frame_starts: bytes
+    stream_length: int
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One instance described; `json` names bulk data as "@/PATH", `fields` are the wanted attribute objects."""
+
+    head: Head
+    json: bytes
+    fields: dict[str, bytes]
+    bulk: tuple[Bulk, ...]
+    pixels: Pixels | None
+    dataset_offset: int
+    size: int

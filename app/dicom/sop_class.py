@@ -1,0 +1,22 @@
+"""SOP Class UIDs that reelweb treats in a way of their own (PS3.4 B.5)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydicom.uid import UID
+
+SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+MULTI_FRAME_TRUE_COLOR_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7.4"
+VIDEO_ENDOSCOPIC: Final = "1.2.840.10008.5.1.4.1.1.77.1.1.1"
+VIDEO_MICROSCOPIC: Final = "1.2.840.10008.5.1.4.1.1.77.1.2.1"
+VIDEO_PHOTOGRAPHIC: Final = "1.2.840.10008.5.1.4.1.1.77.1.4.1"
+ENCAPSULATED_PDF: Final = "1.2.840.10008.5.1.4.1.1.104.1"
+ENCAPSULATED_CDA: Final = "1.2.840.10008.5.1.4.1.1.104.2"
+
+VIDEO: Final = frozenset({VIDEO_ENDOSCOPIC, VIDEO_MICROSCOPIC, VIDEO_PHOTOGRAPHIC})
+
+
+def name(uid: str) -> str:
+    """The registered name, or the UID itself (PS3.6 A)."""
+    return str(UID(uid).name)
