@@ -1,0 +1,41 @@
+"""Names of objects: spread over folders by their random end, in order of arrival by their uuid7."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from uuid_utils import uuid7
+
+TEMPORARY: Final = "tmp"
+_KEY: Final = re.compile(r"[a-z][a-z0-9]*(?:/[0-9A-Za-z][0-9A-Za-z._-]{0,127}){1,6}")
+_PREFIX: Final = re.compile(r"(?:[a-z][a-z0-9]*(?:/[0-9A-Za-z][0-9A-Za-z._-]{0,127}){0,6}/?)?")
+
+
+def new() -> str:
+    """A key for an instance; it knows nothing of the instance, so that bytes can flow before the head is known."""
+    return _key("objects")
+
+
+def rendition() -> str:
+    """A key for something derived: it can be made again, so it lies apart."""
+    return _key("renditions")
+
+
+def checked(key: str) -> str:
+    """The key itself; `ValueError` when it could lead out of the storage or into unfinished uploads."""
+    if not _KEY.fullmatch(key) or key.startswith(f"{TEMPORARY}/"):
+        raise ValueError(f"{key!r} is no storage key")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """The same for the beginning of keys."""
+    if not _PREFIX.fullmatch(prefix) or prefix.partition("/")[0] == TEMPORARY:
+        raise ValueError(f"{prefix!r} is no beginning of storage keys")
+    return prefix
+
+
+def _key(kind: str) -> str:
+    name = str(uuid7())
+    return f"{kind}/{name[-4:-2]}/{name[-2:]}/{name}"

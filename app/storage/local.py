@@ -1,0 +1,140 @@
+"""The local folder: objects durable by fdatasync, rename and fsync, read from memory or in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar, TypeVarTuple, Unpack
+
+from uuid_utils import uuid7
+
+from app.errors import NotFound, Unavailable
+from app.storage import keys, local_files
+from app.storage.folders import Folders
+from app.storage.local_files import OpenFile, OpenFiles
+from app.storage.local_upload import LocalUpload, Target
+from app.storage.protocol import Entry
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+_PAGE: Final = 1000  # objects listed in one visit to a thread
+
+
+class LocalStorage:
+    """`async with LocalStorage(root) as storage`: objects as files below `root`.
+
+    `sweep` removes what crashed uploads left; only who owns the folder alone may ask for it.
+    """
+
+    def __init__(
+        self, root: Path, *, sweep: bool = False, writers: int = 4, readers: int = 8, open_files: int = 512
+    ) -> None:
+        self._root = Path(root).absolute()
+        self._temporary = self._root / keys.TEMPORARY
+        self._sweep = sweep
+        self._folders = Folders(self._root)
+        self._files = OpenFiles(open_files)
+        self._writers = ThreadPoolExecutor(writers, "storage-write")
+        self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
+        self._nowait = False
+
+    async def __aenter__(self) -> Self:
+        await self._reading(self._open)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.clear()
+        await asyncio.to_thread(self._writers.shutdown)
+        await asyncio.to_thread(self._readers.shutdown)
+
+    def upload(self, key: str) -> LocalUpload:
+        """An upload; small objects take one visit to a thread."""
+        temporary = self._temporary / str(uuid7())
+        return LocalUpload(key, Target(temporary, self._path(key), self._folders), self._writers)
+
+    async def read(self, key: str, offset: int, length: int) -> memoryview:
+        """These bytes: at once when they are in memory, else from a thread."""
+        file = self._files.get(key)
+        if file is None:
+            file = await self._reading(OpenFile, self._path(key))
+            self._files.put(key, file)
+        buffer = bytearray(length)
+        view = memoryview(buffer)
+        done = file.read_cached(buffer, offset) if self._nowait else 0
+        if done < length:
+            done += await self._reading(file.read, view[done:], offset + done)
+        if done < length:
+            raise Unavailable("A stored object is shorter than it was.")
+        return view
+
+    async def size(self, key: str) -> int:
+        """The object's length."""
+        return await self._reading(lambda: self._path(key).stat().st_size)
+
+    async def delete(self, key: str) -> None:
+        """Remove the object; reads that run on it end well."""
+        self._files.drop(key)
+        with suppress(NotFound):
+            await self._reading(self._path(key).unlink)
+
+    async def list(self, prefix: str) -> AsyncIterator[Entry]:
+        """Every object whose key starts so, folder by folder, ordered by key."""
+        entries = self._walk(keys.checked_prefix(prefix))
+        while page := await self._reading(lambda: list(islice(entries, _PAGE))):
+            for entry in page:
+                yield entry
+
+    async def check(self) -> None:
+        """Raise `Unavailable` when the folder does not answer or cannot be written."""
+        if not await self._reading(os.access, self._temporary, os.W_OK | os.X_OK):
+            raise Unavailable("The storage folder cannot be written.")
+
+    def _open(self) -> None:
+        self._temporary.mkdir(0o700, parents=True, exist_ok=True)
+        if self._sweep:
+            for left in self._temporary.iterdir():
+                left.unlink()
+        probe = self._temporary / str(uuid7())
+        probe.write_bytes(b"probe")
+        self._nowait = local_files.can_nowait(probe)
+        probe.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self._root / keys.checked(key)
+
+    def _walk(self, prefix: str) -> Iterator[Entry]:
+        top = self._root / prefix.rpartition("/")[0]
+        for folder, inner, names in os.walk(top):
+            if folder == str(self._root) and keys.TEMPORARY in inner:
+                inner.remove(keys.TEMPORARY)
+            inner.sort()
+            for name in sorted(names):
+                path = Path(folder, name)
+                key = path.relative_to(self._root).as_posix()
+                with suppress(FileNotFoundError):
+                    if key.startswith(prefix):
+                        yield Entry(key, path.stat().st_size)
+
+    async def _reading(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
+        with _reasons():
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound("A stored object is gone.") from error
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, "unknown error")
+        raise Unavailable(f"The storage cannot be read ({name}).") from error

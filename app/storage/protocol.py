@@ -1,0 +1,67 @@
+"""What every storage can do: take an object durably, give ranges of it back (two implementations)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.extent import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored object as a listing shows it."""
+
+    key: str
+    size: int
+
+
+class Upload(Protocol):
+    """An object on its way in; nobody sees it before the block that writes it has ended."""
+
+    async def write(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes, unchanged afterwards; waits while the storage is slower than the sender."""
+
+    def split(self, offset: int, seed: bytes) -> None:
+        """Hash the data set apart: from `offset`, its digest begun with `seed`.
+
+        To be told before the first mebibyte is written. Untold, the whole object is the data set.
+        """
+
+    @property
+    def stored(self) -> Stored:
+        """Size and digests, once the block has ended: the object is durable."""
+
+
+class Storage(Protocol):
+    """Objects never change: written once, read in ranges, deleted."""
+
+    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
+        """Durable when the block ends; when it raises or is cancelled, nothing is left.
+
+        Raises `Refused` (out of resources) when the object cannot be written.
+        """
+
+    async def read(self, key: str, offset: int, length: int) -> memoryview:
+        """Exactly these bytes in one buffer, so the caller bounds `length`; `NotFound`, else `Unavailable`."""
+
+    async def size(self, key: str) -> int:
+        """The object's length; `NotFound` when there is none."""
+
+    async def delete(self, key: str) -> None:
+        """Remove the object; one that is already gone is no error."""
+
+    def list(self, prefix: str) -> AsyncIterator[Entry]:
+        """Every object whose key starts so; what comes or goes meanwhile may be missing."""
+
+    async def check(self) -> None:
+        """Raise `Unavailable` when the storage does not answer."""
+
+
+async def put(storage: Storage, key: str, data: bytes | memoryview) -> Stored:
+    """Store what is already in memory; `dataset_sha256` is the hash of all of it."""
+    async with storage.upload(key) as upload:
+        await upload.write(data)
+    return upload.stored

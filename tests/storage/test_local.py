@@ -1,0 +1,374 @@
+import asyncio
+import errno
+import os
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from app.errors import FailureReason, NotFound, Refused, Unavailable
+from app.storage import folders, keys, local_files
+from app.storage.local import LocalStorage
+from app.storage.protocol import Entry, Storage, put
+
+MIB = 1 << 20
+
+
+def files(storage: LocalStorage) -> list[Path]:
+    """Everything in the folder, finished or not."""
+    return [path for path in storage._root.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, MIB - 1, MIB, MIB + 1, 5 * MIB + 123])
+@pytest.mark.parametrize("step", [700, 65536, 3 * MIB])
+async def test_an_object_comes_back_as_it_was_written(storage: LocalStorage, size: int, step: int) -> None:
+    data, key = os.urandom(size), keys.new()
+    async with storage.upload(key) as upload:
+        for at in range(0, size, step):
+            await upload.write(memoryview(data)[at : at + step])
+    assert upload.stored.size == await storage.size(key) == size
+    assert upload.stored.dataset_sha256 == sha256(data).digest()
+    assert await storage.read(key, 0, size) == data
+
+
+@pytest.mark.parametrize("offset", [0, 1, 300, 65536, 70000])
+async def test_what_is_before_the_data_set_is_hashed_apart(storage: Storage, offset: int) -> None:
+    data = os.urandom(3 * MIB)
+    async with storage.upload(keys.new()) as upload:
+        upload.split(offset, b"1.2.840.10008.1.2.1\0")
+        for at in range(0, len(data), 65536):
+            await upload.write(data[at : at + 65536])
+    assert upload.stored.prefix_sha256 == sha256(data[:offset]).digest()
+    assert upload.stored.dataset_sha256 == sha256(b"1.2.840.10008.1.2.1\0" + data[offset:]).digest()
+
+
+async def test_a_data_set_is_not_split_off_after_bytes_were_hashed(storage: Storage) -> None:
+    async with storage.upload(keys.new()) as upload:
+        await upload.write(bytes(MIB))
+        with pytest.raises(ValueError, match="hashed"):
+            upload.split(300, b"")
+
+
+async def test_digests_are_known_only_when_the_object_is_durable(storage: Storage) -> None:
+    async with storage.upload(keys.new()) as upload:
+        with pytest.raises(ValueError, match="not ended"):
+            _ = upload.stored
+
+
+@pytest.mark.parametrize("size", [0, 100, 3 * MIB])
+async def test_an_upload_that_raises_leaves_nothing(storage: LocalStorage, size: int) -> None:
+    key = keys.new()
+
+    async def store() -> None:
+        async with storage.upload(key) as upload:
+            for _ in range(0, size, 65536):
+                await upload.write(bytes(65536))
+            raise RuntimeError("refused")
+
+    with pytest.raises(RuntimeError, match="refused"):
+        await store()
+    assert not files(storage)
+    with pytest.raises(NotFound):
+        await storage.size(key)
+
+
+@pytest.mark.parametrize("ticks", range(12))
+async def test_a_cancelled_upload_leaves_nothing(storage: LocalStorage, ticks: int) -> None:
+    """Wherever the cancellation comes, in a flush, in the final sync or in between."""
+
+    async def store() -> None:
+        async with storage.upload(keys.new()) as upload:
+            for _ in range(3):
+                await upload.write(bytes(MIB))
+
+    task = asyncio.create_task(store())
+    for _ in range(ticks):
+        await asyncio.sleep(0.0005)
+    task.cancel()
+    outcome = await asyncio.gather(task, return_exceptions=True)
+    cancelled = isinstance(outcome[0], asyncio.CancelledError)
+    assert len(files(storage)) == (0 if cancelled else 1)
+
+
+async def test_nobody_sees_an_object_before_its_block_has_ended(storage: Storage) -> None:
+    key = keys.new()
+    async with storage.upload(key) as upload:
+        await upload.write(bytes(2 * MIB))
+        await asyncio.sleep(0.01)
+        assert [entry async for entry in storage.list("")] == []
+        with pytest.raises(NotFound):
+            await storage.read(key, 0, 1)
+    assert [entry async for entry in storage.list("")] == [Entry(key, 2 * MIB)]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(errno.ENOSPC, "no room left"), (errno.EDQUOT, "no room left"), (errno.EIO, "EIO")],
+)
+async def test_a_disk_that_fails_refuses_the_instance(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, error: int, sentence: str
+) -> None:
+    """With A700 and a clear sentence; nothing of the object stays."""
+
+    def fail(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    for call in ("writev", "fdatasync"):
+        with monkeypatch.context() as patch, pytest.raises(Refused, match=sentence) as refused:
+            patch.setattr(os, call, fail)
+            await put(storage, keys.new(), bytes(3 * MIB))
+        assert refused.value.reason is FailureReason.OUT_OF_RESOURCES
+        assert not files(storage)
+
+
+async def test_an_object_that_could_not_be_made_durable_is_removed(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even when it already stood under its key."""
+    await put(storage, keys.new(), b"neighbour")
+
+    def fail(folder: Path) -> None:
+        raise OSError(errno.EIO, "sync")
+
+    monkeypatch.setattr(folders, "sync", fail)
+    with pytest.raises(Refused):
+        await put(storage, keys.new(), b"x")
+    assert len(files(storage)) == 1
+
+
+async def test_new_folders_are_synced_up_to_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An acknowledged object survives a power cut; so does every folder on the way to it."""
+    synced: list[Path] = []
+    sync = folders.sync
+
+    def recorded(folder: Path) -> None:
+        synced.append(folder)
+        sync(folder)
+
+    monkeypatch.setattr(folders, "sync", recorded)
+    async with LocalStorage(tmp_path) as storage:
+        await put(storage, "objects/ab/cd/one", b"1")
+        top, above, leaf = (tmp_path / name for name in ("objects", "objects/ab", "objects/ab/cd"))
+        assert synced == [tmp_path, top, above, leaf]
+        await put(storage, "objects/ab/cd/two", b"2")
+        assert synced[4:] == [leaf]
+
+
+async def test_a_slow_disk_holds_the_sender_back(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most one mebibyte is being written and one collected."""
+    written = 0
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    writev = os.writev
+
+    def slow(descriptor: int, buffers: list[memoryview]) -> int:
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(10)
+        return writev(descriptor, buffers)
+
+    monkeypatch.setattr(os, "writev", slow)
+
+    async def store() -> None:
+        nonlocal written
+        async with storage.upload(keys.new()) as upload:
+            for _ in range(64):
+                await upload.write(bytes(MIB // 4))
+                written += MIB // 4
+
+    task = asyncio.create_task(store())
+    await asyncio.sleep(0.05)
+    assert written < 2 * MIB
+    gate.set()
+    await task
+    assert written == 16 * MIB
+
+
+async def test_a_write_cut_short_by_the_kernel_is_continued(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(100_000)
+    monkeypatch.setattr(os, "writev", lambda descriptor, views: os.write(descriptor, views[0][:777]))
+    key = keys.new()
+    async with storage.upload(key) as upload:
+        for at in range(0, len(data), 5000):
+            await upload.write(data[at : at + 5000])
+    assert await storage.read(key, 0, len(data)) == data
+
+
+async def test_any_range_is_read(storage: Storage) -> None:
+    data, key = os.urandom(300_000), keys.new()
+    await put(storage, key, data)
+    for offset, length in [(0, 0), (0, 1), (299_999, 1), (1000, 200_000), (0, 300_000)]:
+        assert await storage.read(key, offset, length) == data[offset : offset + length]
+
+
+async def test_a_range_that_is_not_there_is_an_error_never_fewer_bytes(storage: Storage) -> None:
+    key = keys.new()
+    await put(storage, key, bytes(1000))
+    for offset, length in [(0, 1001), (1000, 1), (5000, 10)]:
+        with pytest.raises(Unavailable, match="shorter"):
+            await storage.read(key, offset, length)
+
+
+async def test_a_read_cut_short_is_continued(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part of a range in memory, the rest on the disk."""
+    data, key = os.urandom(50_000), keys.new()
+    await put(storage, key, data)
+    preadv = os.preadv
+
+    def short(descriptor: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        return preadv(descriptor, [memoryview(buffers[0])[:7777]], offset, flags)
+
+    monkeypatch.setattr(os, "preadv", short)
+    assert await storage.read(key, 3, 40_000) == data[3:40_003]
+
+
+async def test_what_is_not_in_memory_is_read_in_a_thread(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, key = os.urandom(50_000), keys.new()
+    await put(storage, key, data)
+    preadv = os.preadv
+
+    def cold(descriptor: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError(errno.EAGAIN, "cold")
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", cold)
+    assert await storage.read(key, 0, 50_000) == data
+
+
+async def test_a_disk_that_cannot_be_read_is_unavailable(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keys.new()
+    await put(storage, key, bytes(10))
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "disk")
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(Unavailable, match="EIO"):
+        await storage.read(key, 0, 10)
+
+
+async def test_descriptors_are_bounded_and_closed(storage: Storage, tmp_path: Path) -> None:
+    def open_objects() -> int:
+        links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+        return sum(link.startswith(str(tmp_path)) for link in links)
+
+    stored = [keys.new() for _ in range(20)]
+    for key in stored:
+        await put(storage, key, key.encode())
+    for key in [*stored, *stored[-2:], *stored]:
+        assert await storage.read(key, 0, len(key)) == key.encode()
+    assert open_objects() == 4
+    await storage.delete(stored[-1])
+    assert open_objects() == 3
+
+
+async def test_a_read_that_runs_outlives_the_cache(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file dropped and deleted while a thread reads it is not closed under the thread's hands."""
+    key, data = keys.new(), os.urandom(1000)
+    await put(storage, key, data)
+    await storage.read(key, 0, 1)
+    started, goes_on = asyncio.Event(), asyncio.Event()
+    loop, preadv = asyncio.get_running_loop(), os.preadv
+    storage._nowait = False
+
+    def slow(descriptor: int, buffers: list[bytearray], offset: int) -> int:
+        loop.call_soon_threadsafe(started.set)
+        asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result(10)
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", slow)
+    reading = asyncio.create_task(storage.read(key, 0, 1000))
+    await started.wait()
+    storage._files.clear()
+    goes_on.set()
+    assert await reading == data
+
+
+async def test_deleting_is_final_and_may_be_repeated(storage: Storage) -> None:
+    key = keys.new()
+    await put(storage, key, b"x")
+    await storage.read(key, 0, 1)
+    await storage.delete(key)
+    await storage.delete(key)
+    for gone in (storage.read(key, 0, 1), storage.size(key)):
+        with pytest.raises(NotFound):
+            await gone
+
+
+async def test_a_listing_tells_every_key_that_starts_so(storage: Storage) -> None:
+    stored = {kind: [make() for _ in range(5)] for kind, make in KINDS.items()}
+    for made in stored.values():
+        for key in made:
+            await put(storage, key, key.encode())
+
+    async def listed(prefix: str) -> list[str]:
+        return [entry.key async for entry in storage.list(prefix)]
+
+    assert await listed("objects/") == sorted(stored["objects"])
+    assert await listed("renditions") == sorted(stored["renditions"])
+    assert await listed("") == sorted(chain(*stored.values()))
+    assert await listed(stored["objects"][0]) == [stored["objects"][0]]
+    assert await listed("tombstones/") == []
+
+
+KINDS = {"objects": keys.new, "renditions": keys.rendition}
+
+
+async def test_only_the_owner_sweeps_unfinished_uploads(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "crashed").write_bytes(b"half")
+    async with LocalStorage(tmp_path):
+        assert (tmp_path / "tmp" / "crashed").exists()
+    async with LocalStorage(tmp_path, sweep=True) as storage:
+        assert not files(storage)
+
+
+async def test_a_folder_that_went_away_is_unavailable(storage: LocalStorage) -> None:
+    await storage.check()
+    storage._temporary.rmdir()
+    with pytest.raises(Unavailable):
+        await storage.check()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system here")
+async def test_each_root_is_asked_whether_it_can_answer_from_memory() -> None:
+    """On whatever it is, reading works."""
+    root = Path("/dev/shm", keys.new().rpartition("/")[2])
+    try:
+        async with LocalStorage(root) as storage:
+            await put(storage, "objects/a", b"abc")
+            assert bytes(await storage.read("objects/a", 1, 2)) == b"bc"
+            await storage.delete("objects/a")
+    finally:
+        for folder in (root / "tmp", root / "objects", root):
+            folder.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("answer", "can"), [(None, True), (BlockingIOError(), True), (OSError(errno.EOPNOTSUPP, "no"), False)]
+)
+def test_a_file_system_that_refuses_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: OSError | None, *, can: bool
+) -> None:
+    (tmp_path / "probe").write_bytes(b"x")
+
+    def preadv(*_: object) -> int:
+        if answer:
+            raise answer
+        return 1
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(local_files, "NOWAIT", 8)
+    assert local_files.can_nowait(tmp_path / "probe") is can
+    monkeypatch.setattr(local_files, "NOWAIT", 0)
+    assert not local_files.can_nowait(tmp_path / "probe")

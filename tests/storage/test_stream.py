@@ -1,0 +1,120 @@
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.errors import NotFound, Unavailable
+from app.extent import Extent, Extents
+from app.storage import keys
+from app.storage.local import LocalStorage
+from app.storage.protocol import Storage, put
+from app.storage.stream import LARGEST, SMALLEST, stream
+
+A, B = "objects/aa/aa/a", "objects/bb/bb/b"
+DATA = {A: os.urandom(3_000_000), B: os.urandom(100_000)}
+
+
+@pytest.fixture
+async def filled(storage: LocalStorage) -> LocalStorage:
+    for key, data in DATA.items():
+        await put(storage, key, data)
+    return storage
+
+
+async def read(storage: Storage, extents: Extents) -> bytes:
+    return b"".join([bytes(piece) async for piece in stream(storage, extents)])
+
+
+def bytes_of(extents: Extents) -> bytes:
+    return b"".join(DATA[at.key][at.offset : at.offset + at.length] for at in extents)
+
+
+any_extent = st.one_of(
+    st.builds(Extent, st.just(A), st.integers(0, 2_000_000), st.integers(0, 1_000_000)),
+    st.builds(Extent, st.just(A), st.integers(0, 9000), st.integers(0, 5000)),
+    st.builds(Extent, st.just(B), st.integers(0, 50_000), st.integers(0, 50_000)),
+)
+fragments = st.builds(
+    lambda start, sizes: [
+        Extent(A, start + sum(g + n for g, n in sizes[:i]) + g, n) for i, (g, n) in enumerate(sizes)
+    ],
+    st.integers(0, 1000),
+    st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 30_000)), max_size=30),
+)
+
+
+@given(
+    extents=st.one_of(st.lists(any_extent, max_size=8), fragments),
+    cut=st.tuples(st.integers(0), st.integers(0)),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_a_range_of_the_stream_is_that_slice_of_the_whole(
+    filled: LocalStorage, extents: list[Extent], cut: tuple[int, int]
+) -> None:
+    """Whatever lies where, in whatever order and however short."""
+    whole = bytes_of(Extents(extents))
+    start, stop = sorted(at % (len(whole) + 1) for at in cut)
+    assert await read(filled, Extents(extents)) == whole
+    assert await read(filled, Extents(extents).slice(start, stop)) == whole[start:stop]
+
+
+async def test_pieces_grow_while_they_are_taken_at_once(filled: Storage) -> None:
+    sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 0, 3_000_000)]))]
+    assert sizes[:4] == [SMALLEST, 2 * SMALLEST, LARGEST, LARGEST]
+    assert sum(sizes) == 3_000_000
+
+
+async def test_a_viewer_that_waits_is_given_small_pieces(filled: Storage) -> None:
+    sizes = []
+    async for piece in stream(filled, Extents([Extent(A, 0, 3_000_000)])):
+        sizes.append(len(piece))
+        if len(sizes) == 5:
+            await asyncio.sleep(0.02)
+    assert sizes[4:6] == [LARGEST, SMALLEST]
+
+
+async def test_fragments_are_read_together(filled: Storage) -> None:
+    """Hundreds of small fragments with item headers between cost a few reads, not hundreds."""
+    extents = Extents(Extent(A, 8 + 4104 * number, 4096) for number in range(700))
+    pieces = [bytes(piece) async for piece in stream(filled, extents)]
+    assert len(pieces) < 15
+    assert b"".join(pieces) == bytes_of(extents)
+
+
+async def test_a_read_never_exceeds_a_piece(filled: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    real = filled.read
+
+    async def counted(key: str, offset: int, length: int) -> memoryview:
+        lengths.append(length)
+        return await real(key, offset, length)
+
+    monkeypatch.setattr(filled, "read", counted)
+    await read(filled, Extents(Extent(A, 5000 * number, 4000) for number in range(600)))
+    assert max(lengths) <= LARGEST
+    assert sum(lengths) < 3_100_000
+
+
+async def test_an_object_that_vanishes_ends_the_stream_with_an_error(storage: Storage) -> None:
+    first, second = keys.new(), keys.new()
+    await put(storage, first, bytes(1000))
+    pieces = stream(storage, Extents([Extent(first, 0, 1000), Extent(second, 0, 1000)]))
+    assert len(await anext(pieces)) == 1000
+    with pytest.raises(NotFound):
+        await anext(pieces)
+
+
+async def test_an_object_that_shrank_ends_the_stream_with_an_error(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    """Never with bytes that are wrong or missing."""
+    key = keys.new()
+    await put(storage, key, bytes(1_000_000))
+    pieces = stream(storage, Extents([Extent(key, 0, 1_000_000)]))
+    await anext(pieces)
+    os.truncate(tmp_path / "root" / key, 100_000)
+    with pytest.raises(Unavailable):
+        await anext(pieces)
