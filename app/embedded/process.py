@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -12,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-_TRAMPOLINE = Path(__file__).with_name("trampoline.py")
+from app.embedded import trampoline
+
+_TRAMPOLINE = Path(trampoline.__file__)
 
 
 async def spawn(
@@ -49,12 +52,14 @@ async def end(process: Process, *steps: tuple[signal.Signals, float]) -> None:
         for number, patience_s in steps:
             if process.returncode is not None:
                 return
-            process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), patience_s)
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
 
 
@@ -62,3 +67,8 @@ def end_group(leader: int) -> None:
     """End what a dead child left behind in its process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def end_with_parent(by: signal.Signals) -> None:
+    """Have the kernel send us `by` when whoever started us dies."""
+    ctypes.CDLL(None).prctl(trampoline.PR_SET_PDEATHSIG, int(by))
