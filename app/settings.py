@@ -1,0 +1,275 @@
+"""Every knob, read once from the environment (`REELWEB_…`); all problems are told at once."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "REELWEB_"
+
+
+class SettingsError(Exception):
+    """What is wrong with the settings, one line for each; no line repeats a value, it may be a secret."""
+
+
+def _split(value: object) -> object:
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _mib(count: int) -> ByteSize:
+    return ByteSize(count << 20)
+
+
+class Settings(BaseSettings):
+    """Sizes are bytes (`64MiB` is understood), times are seconds, lists are separated by commas."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    # where things are
+    database_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="PostgreSQL 15 or newer, postgresql://…; unset: an embedded one below DATA_DIR",
+    )
+    storage_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="Where objects are kept: file:///folder; unset: the folder storage below DATA_DIR",
+    )
+    data_dir: Path = Field(
+        default=Path("reelweb-data"), description="The folder of the lock, the database and the storage"
+    )
+
+    # who may come in
+    host: str = Field(default="127.0.0.1", min_length=1, description="The address to listen on")
+    port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on; 0 takes a free one")
+    public_url: str | None = Field(
+        default=None, description="The root that clients see, such as https://pacs.example.org"
+    )
+    tokens_file: Path | None = Field(
+        default=None, description="One `name scopes sha256hex` a line (see reelweb token)"
+    )
+    auth: Literal["none"] | None = Field(
+        default=None, description="`none` opens the server to everybody who reaches it"
+    )
+    allowed_hosts: CommaList = Field(
+        default=(),
+        description="Host names that are answered; unset: loopback names and that of PUBLIC_URL (DNS rebinding)",
+    )
+    cors_origins: CommaList = Field(
+        default=(), description="Origins of web pages that may read, such as https://ohif.example"
+    )
+    trusted_proxies: CommaList = Field(
+        default=(), description="Addresses and networks whose forwarded headers are believed"
+    )
+
+    # what is stored
+    on_conflict: Literal["reject", "keep"] = Field(
+        default="reject",
+        description="Another instance under a stored SOP Instance UID: refuse it, or keep the first and say so",
+    )
+    max_instance_bytes: ByteSize | None = Field(
+        default=None, gt=0, description="A larger instance is refused; unset: no limit"
+    )
+    scan_header_bytes: ByteSize = Field(
+        default=_mib(64), gt=0, description="Most bytes of an instance outside bulk values"
+    )
+    scan_elements: int = Field(default=1_000_000, gt=0, description="Most data elements in an instance")
+    scan_depth: int = Field(default=64, gt=0, description="Deepest nesting of sequences in an instance")
+    scan_value_bytes: ByteSize = Field(
+        default=_mib(16), gt=0, description="Longest value that becomes part of the metadata"
+    )
+    scan_meta_bytes: ByteSize = Field(
+        default=ByteSize(512 << 10), gt=0, description="Longest file meta information"
+    )
+    bulk_threshold: ByteSize = Field(
+        default=ByteSize(1024), ge=0, description="Longer binary values become bulk data"
+    )
+
+    # how long, how many
+    workers: int = Field(default=1, ge=1, le=64, description="Web processes")
+    upload_idle_timeout_s: Seconds = Field(
+        default=60, description="An upload that sends nothing for so long is ended"
+    )
+    write_timeout_s: Seconds = Field(
+        default=60, description="A client that takes nothing for so long is dropped"
+    )
+    pool_size: int = Field(
+        default=10, ge=1, le=1000, description="Database connections for requests, in each web process"
+    )
+    acquire_timeout_s: Seconds = Field(
+        default=5, description="Wait for a database connection, then answer 503"
+    )
+    statement_timeout_s: Seconds = Field(default=30, description="A longer database statement is ended")
+    storage_threads: int = Field(
+        default=8, ge=1, le=256, description="Threads that write to and read from the folder"
+    )
+    pixel_threads: int = Field(
+        default=2, ge=1, le=64, description="Threads that decode and encode pictures, in each process"
+    )
+    rendition_wait_s: float = Field(
+        default=5, ge=0, description="How long /rendered waits for a video in the making"
+    )
+    shutdown_timeout_s: Seconds = Field(
+        default=10, description="Time for requests in flight at a stop, then they are cut"
+    )
+
+    # what is told
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least level logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people or for programs"
+    )
+
+    @field_validator("log_level", "log_format", "auth", "on_conflict", mode="before")
+    @classmethod
+    def _fold_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        return value.strip("[]")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_a_folder(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        scheme, host, path = urlsplit(value)[:3]
+        if scheme in {"s3", "gs", "az", "abfs", "azure"}:
+            raise ValueError(f"object stores ({scheme}://) are not supported yet: use file:///folder")
+        if scheme != "file" or host or not path.startswith("/"):
+            raise ValueError("must be file:///folder with an absolute path")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_root(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = urlsplit(value)
+        if (
+            url.scheme not in {"http", "https"}
+            or not url.hostname
+            or url.query
+            or url.fragment
+            or url.username
+        ):
+            raise ValueError("must be http:// or https:// with a host, and neither user, query nor fragment")
+        return value.rstrip("/")
+
+    @field_validator("tokens_file")
+    @classmethod
+    def _is_readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
+            raise ValueError("is not a file that can be read")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(
+                    "must be addresses or networks such as 10.0.0.0/8, separated by commas"
+                ) from None
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            url = urlsplit(origin)
+            if origin != "*" and (
+                url.scheme not in {"http", "https"} or not url.netloc or url.path or url.query
+            ):
+                raise ValueError(
+                    "must be origins such as https://viewer.example.org (no path), separated by commas"
+                )
+        return value
+
+    @field_validator("auth")
+    @classmethod
+    def _doors_are_closed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # a tokens file that is wrong is missing here, and is told for itself
+        tokens = info.data.get("tokens_file", "wrong") is not None
+        if value is None and not tokens and not is_loopback(info.data.get("host", "localhost")):
+            raise ValueError(
+                "REELWEB_HOST is open to other machines: set REELWEB_TOKENS_FILE (see reelweb token), "
+                "or REELWEB_AUTH=none to let everybody in."
+            )
+        if value is not None and tokens:
+            raise ValueError(
+                "REELWEB_AUTH=none and REELWEB_TOKENS_FILE contradict each other: set one of them."
+            )
+        return value
+
+    @property
+    def storage_folder(self) -> Path:
+        """Where local storage keeps its objects."""
+        return Path(urlsplit(self.storage_url).path) if self.storage_url else self.data_dir / "storage"
+
+
+def is_loopback(host: str) -> bool:
+    """True for addresses that only this machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def read() -> Settings:
+    """The settings of this process; SettingsError tells everything that is wrong with them."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            _line(str(problem["loc"][0]), problem["msg"])
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+    raise SettingsError("\n".join(lines))  # outside the handler: a traceback must not show the values
+
+
+def _line(field: str, message: str) -> str:
+    told = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return told if told.startswith(PREFIX) else f"{PREFIX}{field.upper()}: {told}"
+
+
+def warnings(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """What is allowed but probably not meant, one sentence each; told at every start."""
+    told = []
+    if settings.auth == "none":
+        told.append(
+            "REELWEB_AUTH=none: everybody who reaches this server can read and change what is stored."
+        )
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            like = difflib.get_close_matches(name, known, 1)
+            told.append(f"{name} is not a setting" + (f", {like[0]} is." if like else "."))
+    return told
