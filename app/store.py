@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -13,11 +13,12 @@ from app.dicom import attributes
 from app.dicom.scanner import Head, Scan, Scanner
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
-from app.storage import Upload
+from app.storage.protocol import Upload
 from app.tools import Tools
 
 log = structlog.get_logger("reelweb.store")
 
+TOO_LARGE = FailureReason.OUT_OF_RESOURCES
 SLICE = 32 << 10  # of a header at a time, so that a hostile one cannot hold the event loop
 
 
@@ -54,11 +55,15 @@ async def _upload(
     tools: Tools, key: str, scanner: Scanner, chunks: AsyncIterator[bytes | memoryview], study: str | None
 ) -> tuple[Scan, Stored]:
     """The object durable under `key`, and what the scanner saw of it; else neither object nor pending row."""
+    size = 0
     try:
         async with tools.storage.upload(key) as upload:
             async with aclosing(_scanned(scanner, chunks, upload)) as seen:
                 async for chunk in seen:
                     _judge(scanner.head, study)
+                    size += len(chunk)
+                    if tools.max_instance_bytes is not None and size > tools.max_instance_bytes:
+                        raise Refused("The instance is larger than this server takes.", TOO_LARGE)
                     await upload.write(chunk)
             scan = scanner.close()
             _judge(scan.head, study)
@@ -70,7 +75,7 @@ async def _upload(
 
 async def _scanned(
     scanner: Scanner, chunks: AsyncIterator[bytes | memoryview], upload: Upload
-) -> AsyncIterator[bytes | memoryview]:
+) -> AsyncGenerator[bytes | memoryview]:
     """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
     told = False
     async for chunk in chunks:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.dicom.scanner import Limits
 from app.index import Index
-from app.storage import Storage
+from app.storage.protocol import Storage
 from app.workers import Workers
 
 

@@ -4,22 +4,64 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 
 from app.settings import Settings
+from tests import cluster
 from tests.running import running
 
 hypothesis_settings.register_profile("default", deadline=None, max_examples=50)
 hypothesis_settings.register_profile("heavy", deadline=None, max_examples=2000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+SHARED = pytest.StashKey[cluster.Running]()
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Start PostgreSQL once for all workers; xdist calls this in the process that started them."""
+    stash = node.config.stash
+    if SHARED not in stash:
+        stash[SHARED] = cluster.Running()
+    node.workerinput["postgresql"] = stash[SHARED].dsn
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop it when the last worker has ended."""
+    if SHARED in config.stash:
+        config.stash[SHARED].stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DSN of this run's PostgreSQL."""
+    told = getattr(request.config, "workerinput", {})
+    if "postgresql" in told:
+        yield told["postgresql"]
+        return
+    running_alone = cluster.Running()
+    yield running_alone.dsn
+    running_alone.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated(postgresql: str, worker_id: str) -> str:
+    """This worker's own database, with the schema."""
+    return cluster.database(postgresql, f"reelweb_{worker_id}")
+
+
+@pytest.fixture
+def database(migrated: str) -> Iterator[str]:
+    """A migrated database without rows."""
+    yield migrated
+    cluster.clear(migrated)
+
 
 @pytest.fixture(scope="module")
-def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with nothing stored in it."""
-    folder: Path = tmp_path_factory.mktemp("server")
-    with running(Settings(database_url=database, data_dir=folder, _env_file=None)) as address:
+def server(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server in which this module's tests find what they have stored, and nothing else."""
+    with running(Settings(database_url=migrated, data_dir=tmp_path_factory.mktemp("server"))) as address:
         yield address
+    cluster.clear(migrated)

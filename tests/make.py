@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from io import BytesIO
 from itertools import count
+from math import cos, hypot
+from pathlib import Path
+from struct import pack
 from typing import Any
 
 from pydicom import dcmwrite
@@ -93,3 +97,24 @@ def multipart(
     for part in parts:
         lines += [f"--{boundary}\r\nContent-Type: {media_type}\r\n\r\n".encode(), part, b"\r\n"]
     return b"".join([*lines, f"--{boundary}--\r\n".encode()])
+
+
+def picture(size: int = 256) -> bytes:
+    """An image worth looking at: rings, 12 bits deep, with a window of its own."""
+    middle = size / 2
+    rows = range(size)
+    values = [int(2000 + 1800 * cos(hypot(x - middle, y - middle) / 6)) for y in rows for x in rows]
+    return instance(
+        Rows=size,
+        Columns=size,
+        BitsStored=12,
+        HighBit=11,
+        WindowCenter=2000,
+        WindowWidth=4000,
+        StudyDescription="Rings",
+        PixelData=pack(f"<{size * size}H", *values),
+    )
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_bytes(picture())

@@ -9,6 +9,7 @@ from typing import Final
 
 from app.video import Unplayable
 
+Buffer = bytes | bytearray | memoryview
 Read = Callable[[int, int], Awaitable[bytes]]
 
 MOVIE_BYTES: Final = 64 << 20  # the movie header of ten hours with sound is 36 MB
@@ -26,7 +27,7 @@ def damaged(what: str) -> Unplayable:
     return Unplayable(f"The video's MP4 is damaged: {what}.")
 
 
-def unpack(layout: str, buffer: bytes | memoryview, offset: int = 0) -> tuple[int, ...]:
+def unpack(layout: str, buffer: Buffer, offset: int = 0) -> tuple[int, ...]:
     """Big-endian numbers at `offset`; a box that ends before them is damaged."""
     try:
         return struct.unpack_from(f">{layout}", buffer, offset)
@@ -54,7 +55,7 @@ class Box:
     """A box in memory: a payload, or the boxes inside. It is written with a size of 32 bits."""
 
     type: bytes
-    payload: bytes | memoryview = b""
+    payload: Buffer = b""
     children: list[Box] = field(default_factory=list)
 
     @property
@@ -62,7 +63,7 @@ class Box:
         """Bytes of the box when written."""
         return 8 + len(self.payload) + sum(child.size for child in self.children)
 
-    def write(self) -> Iterator[bytes | memoryview]:
+    def write(self) -> Iterator[Buffer]:
         """The box in pieces."""
         yield struct.pack(">I4s", self.size, self.type)
         yield self.payload
@@ -86,7 +87,7 @@ def name(kind: bytes) -> str:
     return kind.decode() if kind.isascii() and kind.decode().isprintable() else kind.hex()
 
 
-def _size(buffer: bytes | memoryview, offset: int, room: int) -> tuple[int, int]:
+def _size(buffer: Buffer, offset: int, room: int) -> tuple[int, int]:
     """The lengths of the header and of the whole box at `offset`; `room` is what is left for it."""
     header, size = 8, unpack("I", buffer, offset)[0]
     if size == 1:  # the real size follows the type
@@ -98,7 +99,7 @@ def _size(buffer: bytes | memoryview, offset: int, room: int) -> tuple[int, int]
     return header, size
 
 
-def inside(payload: bytes | memoryview, offset: int = 0) -> list[Box]:
+def inside(payload: Buffer, offset: int = 0) -> list[Box]:
     """The boxes in a payload from `offset`; QuickTime may end them with four zero bytes."""
     view, found = memoryview(payload), list[Box]()
     while offset + 8 <= len(view) and any(view[offset : offset + 8]):

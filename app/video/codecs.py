@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from app.video.boxes import Box, damaged, inside, name, unpack
+from app.video.boxes import Box, Buffer, damaged, inside, name, unpack
 
 _VISUAL: Final = 78  # bytes of a VisualSampleEntry before its boxes (14496-12 12.1.3)
 _SOUND: Final = {0: 28, 1: 44, 2: 64}  # of an AudioSampleEntry; QuickTime has three versions
@@ -102,14 +102,14 @@ def retagged(entry: Box) -> Box:
     return Box(b"hvc1", entry.payload)
 
 
-def _configuration(entry: Box, kind: bytes) -> bytes | memoryview:
+def _configuration(entry: Box, kind: bytes) -> Buffer:
     for child in inside(entry.payload, _VISUAL):
         if child.type == kind and len(child.payload) <= _CONFIGURATION:
             return child.payload
     raise damaged(f"its description of the codec has no '{name(kind)}'")
 
 
-def _hevc(record: bytes | memoryview) -> str:
+def _hevc(record: Buffer) -> str:
     """`1.6.L93.B0`: profile, compatibility flags from the last bit, tier and level, constraints."""
     first, compatibility = unpack("BI", record, 1)
     constraints, level = bytes(record[6:12]).rstrip(b"\0"), unpack("B", record, 12)[0]
@@ -120,7 +120,7 @@ def _hevc(record: bytes | memoryview) -> str:
     return ".".join([*parts, *(f"{byte:X}" for byte in constraints)])
 
 
-def _parameter_sets(record: bytes | memoryview) -> set[int]:
+def _parameter_sets(record: Buffer) -> set[int]:
     """The types of the NAL units that the configuration carries (14496-15 8.3.3.1)."""
     found, offset = set[int](), 23
     for _ in range(unpack("B", record, 22)[0]):
@@ -133,7 +133,7 @@ def _parameter_sets(record: bytes | memoryview) -> set[int]:
     return found
 
 
-def _object(entry: Box, fixed: int) -> tuple[int, bytes | memoryview]:
+def _object(entry: Box, fixed: int) -> tuple[int, Buffer]:
     """The object type of an `esds` and its DecoderSpecificInfo (14496-1 7.2.6.5); QuickTime hides it in `wave`."""
     children = inside(entry.payload, fixed)
     for wave in (child for child in children if child.type == b"wave"):
@@ -144,7 +144,7 @@ def _object(entry: Box, fixed: int) -> tuple[int, bytes | memoryview]:
     raise damaged("its description of the codec has no 'esds'")
 
 
-def _decoder(stream: bytes | memoryview) -> tuple[int, bytes | memoryview]:
+def _decoder(stream: Buffer) -> tuple[int, Buffer]:
     es = _descriptor(stream, 3)
     flags = unpack("B", es, 2)[0]
     offset = 3 + (2 if flags & 0x80 else 0)
@@ -154,7 +154,7 @@ def _decoder(stream: bytes | memoryview) -> tuple[int, bytes | memoryview]:
     return kind, _descriptor(decoder[13:], 5) if len(decoder) > 13 else b""
 
 
-def _descriptor(buffer: bytes | memoryview, tag: int) -> bytes | memoryview:
+def _descriptor(buffer: Buffer, tag: int) -> Buffer:
     """The content of the descriptor that `buffer` begins with; its size has up to four bytes of seven bits."""
     if unpack("B", buffer)[0] != tag:
         raise damaged("an 'esds' descriptor is missing")

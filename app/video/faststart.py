@@ -7,7 +7,7 @@ offsets moved; behind it come the `mdat` boxes as ranges of the stored stream. O
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from struct import pack
 from typing import Final
@@ -30,7 +30,7 @@ Offsets = NDArray[np.uint64]
 class Plan:
     """A rendition: the bytes of its own object, the layout of the whole file, and its media type."""
 
-    header: bytes
+    header: bytes = field(repr=False)  # megabytes: asyncio and logs like to print what a task returns
     layout: tuple[Span, ...]
     media_type: str
 
@@ -141,10 +141,13 @@ def _last(table: Box, media: _Media) -> int:
 
 def _move(table: Box, width: int, media: _Media, length: int) -> None:
     """Writes the table anew, for a header of `length` bytes."""
-    moved = np.empty(_count(table), f">u{width}")
+    count = _count(table)
+    payload = bytearray(8 + count * width)
+    payload[4:8] = pack(">I", count)
+    moved = np.frombuffer(payload, f">u{width}", count, 8)
     for start, block in _blocks(table):
         moved[start : start + len(block)] = media.moved(block) + np.uint64(length)
-    table.payload = pack(">II", 0, len(moved)) + moved.tobytes()
+    table.payload = payload
     table.type = b"co64" if width == 8 else b"stco"
 
 

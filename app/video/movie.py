@@ -10,11 +10,12 @@ from typing import Final
 import numpy as np
 
 from app.video import Unplayable, codecs
-from app.video.boxes import Box, box, damaged, inside, joined, unpack
+from app.video.boxes import Box, Buffer, box, damaged, inside, joined, unpack
 from app.video.codecs import Codec
 
 _TRACKS: Final = 64
 _DESCRIPTIONS: Final = 16
+_BLOCK: Final = 1 << 16  # entries of a table taken at a time, so that hostile ones cost no memory
 _VIDEO: Final = b"vide"
 _SOUND: Final = b"soun"
 
@@ -55,7 +56,7 @@ class Description:
     sound: Codec | None
 
 
-def tracks(payload: bytes | memoryview) -> tuple[Box, list[Track]]:
+def tracks(payload: Buffer) -> tuple[Box, list[Track]]:
     """The movie header without what no player needs, and its tracks; Unplayable says what is missing."""
     moov = _tree(b"moov", payload)
     found = [track for trak in _traks(moov) if (track := _track(trak)) is not None]
@@ -70,7 +71,7 @@ def tracks(payload: bytes | memoryview) -> tuple[Box, list[Track]]:
     return moov, served
 
 
-def describe(payload: bytes | memoryview) -> Description:
+def describe(payload: Buffer) -> Description:
     """What the video of this movie header is: codec, pictures, duration and rate; its first sound."""
     found = tracks(payload)[1]
     shown = next(track for track in found if track.is_video and track.samples)
@@ -89,7 +90,7 @@ def _explain(found: list[Track]) -> None:
     raise Unplayable("The MP4 has no video track.")
 
 
-def _tree(kind: bytes, payload: bytes | memoryview) -> Box:
+def _tree(kind: bytes, payload: Buffer) -> Box:
     """A container and the containers in it, down to the sample tables."""
     children = inside(payload)
     if any(child.type == b"cmov" for child in children):
@@ -170,11 +171,15 @@ def _samples(stbl: Box) -> int:
     return unpack("I", sizes[0].payload, 8)[0]
 
 
-def _ticks(payload: bytes | memoryview) -> int:
+def _ticks(payload: Buffer) -> int:
     """The duration that the table of decoding times adds up to (8.6.1.2)."""
     count = unpack("I", payload, 4)[0]
     if 8 + 8 * count > len(payload):
         raise damaged("a table is longer than its box")
-    pairs = np.frombuffer(payload, ">u4", 2 * count, 8).reshape(-1, 2)
-    # As doubles: 2^23 entries of 2^64 would overflow, and a real duration is exact below 2^53.
-    return int(np.dot(pairs[:, 0].astype(np.float64), pairs[:, 1].astype(np.float64)))
+    ticks = 0.0  # exact below 2^53, where real durations lie
+    for start in range(0, count, _BLOCK):
+        pairs = np.frombuffer(payload, ">u4", 2 * min(_BLOCK, count - start), 8 + 8 * start).astype(
+            np.float64
+        )
+        ticks += float(np.dot(pairs[::2], pairs[1::2]))
+    return int(ticks)

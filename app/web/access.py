@@ -53,6 +53,8 @@ class Policy:
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(default=())
     public_url: str | None = None
+    upload_idle_timeout_s: float = 60.0
+    write_timeout_s: float = 60.0
 
 
 def read_tokens(text: str) -> tuple[Token, ...]:

@@ -25,7 +25,7 @@ async def ready(request: Request) -> Response:
     try:
         async with asyncio.timeout(READY_WITHIN_S):
             await tools.index.ready()
-            await tools.storage.ready()
+            await tools.storage.check()
     except (ReelwebError, TimeoutError):
         return problem(
             request.scope,

@@ -16,7 +16,7 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
@@ -29,6 +29,7 @@ REQUESTS = Counter("reelweb_requests", "Requests answered", ["method", "route", 
 SECONDS = Histogram("reelweb_request_seconds", "Seconds from the first to the last byte", ["route"])
 BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
 IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
+CLIENT_GONE = 499  # in log and metrics only: nobody is there to hear it
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
@@ -48,6 +49,8 @@ class Observe:
         with IN_FLIGHT.track_inprogress():
             try:
                 await self._app(scope, receive, seen.send)
+            except ClientDisconnect:
+                seen.status = seen.status or CLIENT_GONE
             except Exception as error:  # the last door before the socket
                 await self._failed(scope, receive, seen, error)
         _report(scope, seen, time.perf_counter() - started)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.responses import Response
 
 from app import query
 from app.dicom import matching
 from app.dicom.attributes import Level
-from app.index.search import ROOT_MARK
 from app.web import accept
-from app.web.state import Request, root
+from app.web.state import Request, accepted, root
 
-COUNTED = 1000  # beyond, counting what is left would cost more than the page
-FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+OFFERS: Final = (accept.Offer("application/dicom+json"), accept.Offer("application/json"))
+COUNTED: Final = 1000  # beyond, counting what is left would cost more than the page
+FUZZY: Final = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 
 
 async def studies(request: Request) -> Response:
@@ -31,14 +33,13 @@ async def instances(request: Request) -> Response:
 
 
 async def _search(request: Request, level: Level) -> Response:
-    accept.choose(request, accept.DICOM_JSON)
-    path = request.path_params
-    asked = matching.parse(
-        level, path.get("study"), path.get("series"), request.query_params.multi_items()
-    )
+    choice = accept.choose(accepted(request), OFFERS)
+    path, parameters = request.path_params, request.query_params.multi_items()
+    asked = matching.parse(level, path.get("study"), path.get("series"), parameters)
     found = await query.search(request.state["tools"].index, asked)
-    rows = b",".join(found.rows).replace(ROOT_MARK, ROOT_MARK.replace(b"@", root(request).encode()))
-    answer = Response(b"[" + rows + b"]", media_type="application/dicom+json")
+    here = query.PLACEHOLDER.replace(b"@", root(request).encode())
+    rows = b",".join(found.rows).replace(query.PLACEHOLDER, here)
+    answer = Response(b"[" + rows + b"]", media_type=choice.offer.media_type)
     for text in _warnings(found.remaining, fuzzy=asked.fuzzy):
         answer.headers.append("Warning", f'299 {root(request)} "{text}"')
     return answer

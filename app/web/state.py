@@ -8,6 +8,7 @@ from starlette.requests import Request as _Request
 
 from app.tools import Tools
 from app.web import access
+from app.web.accept import MediaRange, asked
 
 
 class State(TypedDict):
@@ -23,3 +24,8 @@ Request = _Request[State]
 def root(request: Request) -> str:
     """The public address of the DICOMweb root, as this request must see it."""
     return access.root(request.scope, request.state["policy"])
+
+
+def accepted(request: Request) -> tuple[MediaRange, ...]:
+    """What the client accepts, by parameter or header."""
+    return asked(request.headers.getlist("accept"), request.query_params.getlist("accept"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -12,13 +13,12 @@ from starlette.responses import Response
 
 from app import store
 from app.dicom import media_types, uids
-from app.errors import BadRequest, FailureReason, Refused
+from app.errors import BadRequest, Refused
 from app.web import multipart
 from app.web.problems import UnsupportedMediaType
 from app.web.state import Request, root
 
 DICOM = "application/dicom"
-DRAIN = 1 << 20  # bytes read of a refused body, so that its sender hears the answer
 
 
 class Outcomes:
@@ -32,6 +32,11 @@ class Outcomes:
         self._studies: set[str] = set()
         self._warned = False
         self._transient = True
+
+    @property
+    def stored(self) -> int:
+        """How many instances are stored."""
+        return len(self._stored)
 
     def __len__(self) -> int:
         return len(self._stored) + len(self._failed) + len(self._other)
@@ -95,15 +100,14 @@ class Outcomes:
 async def studies(request: Request) -> Response:
     """Store the instances of one request, in the study of the path if it names one."""
     study = request.path_params.get("study")
-    if study is not None:
-        study = uids.judged(study)
+    if study is not None and not uids.is_acceptable(study):
+        raise BadRequest("The study in the address is not a UID.")
     sent = media_types.parse(request.headers.get("content-type", ""))
     outcomes = Outcomes(root(request), study)
-    tools = request.state["tools"]
-    if sent.type == DICOM:
-        outcomes.add(await store.instance(tools, request.stream(), study))
-    elif sent.type == "multipart/related" and _root_type(sent) == DICOM:
-        await _parts(request, sent, outcomes, study)
+    if sent is not None and sent.type == DICOM:
+        outcomes.add(await store.instance(request.state["tools"], received(request), study))
+    elif sent is not None and sent.type == "multipart/related" and _root_type(sent) == DICOM:
+        await _parts(request, multipart.Reader(received(request), sent.parameters.get("boundary", "")), outcomes)
     else:
         raise UnsupportedMediaType(
             'This resource takes multipart/related; type="application/dicom", or application/dicom.'
@@ -111,3 +115,38 @@ async def studies(request: Request) -> Response:
     if not len(outcomes):
         raise BadRequest("The request holds no part to store.")
     return outcomes.response()
+
+
+async def _parts(request: Request, reader: multipart.Reader, outcomes: Outcomes) -> None:
+    try:
+        async for part in reader.parts():
+            sent = media_types.parse(part.headers.get("content-type", DICOM))
+            if sent is None or sent.type != DICOM:
+                outcomes.add(store.Outcome(None, Refused("The part is not application/dicom.")))
+                continue
+            tools, study = request.state["tools"], request.path_params.get("study")
+            outcomes.add(await store.instance(tools, part.chunks, study))
+    except multipart.Malformed as error:
+        if not outcomes.stored:
+            raise
+        outcomes.add(store.Outcome(None, Refused(str(error))))  # what came before it stays, and is told
+
+
+def _root_type(sent: media_types.MediaType) -> str:
+    root_type = media_types.parse(sent.parameters.get("type", DICOM))
+    return root_type.type if root_type else ""
+
+
+async def received(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes; a sender that stalls is given up."""
+    idle_s = request.state["policy"].upload_idle_timeout_s
+    source = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                chunk = await anext(source)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ClientDisconnect from None
+        yield chunk

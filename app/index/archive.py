@@ -1,0 +1,48 @@
+"""The index as wiring opens it: readers, committer, keys, jobs and readiness, each with what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app.index.committer import Committer
+from app.index.connection import translated
+from app.index.pending import Pending
+from app.index.pool import KeyMaker, Knobs, OwnConnection, Reader, reading
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What acts are handed."""
+
+    reader: Reader
+    committer: Committer
+    pending: Pending
+    jobs: OwnConnection
+    readiness: OwnConnection
+
+    async def ready(self) -> None:
+        """Unavailable when the database does not answer now."""
+        with translated():
+            async with self.readiness.use() as connection:
+                await connection.fetchval("select 1", timeout=2)
+
+
+@asynccontextmanager
+async def opened(dsn: str, new_key: KeyMaker, knobs: Knobs | None = None) -> AsyncIterator[Index]:
+    """The index over a migrated database, for as long as the block lasts."""
+    knobs = knobs or Knobs()
+    own = [OwnConnection(dsn, knobs) for _ in range(4)]
+    async with reading(dsn, knobs) as reader:
+        index = Index(reader, Committer(own[0], knobs), Pending(own[1], new_key, knobs), own[2], own[3])
+        index.committer.start()
+        try:
+            yield index
+        finally:
+            await index.committer.close()
+            try:
+                await index.pending.close()
+            finally:
+                for one in own:
+                    await one.close()
