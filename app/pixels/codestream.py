@@ -41,6 +41,7 @@ def jpeg(data: bytes) -> Codestream:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         segment = data[at + 4 : at + 2 + length]
         if marker in _SOF:
+            _whole(data, at)
             return _frame_header(data, marker, segment, colour)
         if marker == 0xE0 and segment[:5] == b"JFIF\0":
             colour = "YBR"
@@ -75,6 +76,7 @@ def jpeg2000(data: bytes) -> Codestream:
     if at < 0 or at + 45 > len(data):
         raise NotAcceptable("The frame holds no JPEG 2000 codestream.")
     right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
+    _whole(data, at)
     (components,) = struct.unpack_from(">H", data, at + 40)
     if at + 42 + 3 * components > len(data):
         raise NotAcceptable("The JPEG 2000 header is cut short.")
@@ -84,6 +86,12 @@ def jpeg2000(data: bytes) -> Codestream:
         raise NotAcceptable("The components of the JPEG 2000 codestream differ in depth or size.")
     depth = depths.pop()
     return Codestream(bottom - top, right - left, components, (depth & 0x7F) + 1, signed=depth > 0x7F)
+
+
+def _whole(data: bytes, start: int) -> None:
+    """Decoders (libjpeg, OpenJPH) make up what is missing at the end; no entropy coded byte looks like the end marker."""
+    if data.rfind(b"\xff\xd9", start) < 0:
+        raise NotAcceptable("The compressed frame is cut short.")
 
 
 class _Bits:

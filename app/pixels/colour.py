@@ -46,7 +46,7 @@ def _rgb_of_partial(values: Bytes) -> Bytes:
     """YBR_PARTIAL_422: black is 16, white 235 (CCIR 601-2)."""
     y, b, r = (values[..., n].astype(np.float32) for n in range(3))
     y, b, r = (y - 16) * (255 / 219), (b - 128) * (255 / 224), (r - 128) * (255 / 224)
-    made = np.stack([y + 1.402 * r, y - 0.344136 * b - 0.714136 * r, y + 1.772 * b], axis=-1)
+    made: Array = np.stack([y + 1.402 * r, y - 0.344136 * b - 0.714136 * r, y + 1.772 * b], axis=-1)
     return np.clip(np.rint(made), 0, 255).astype(np.uint8)
 
 
@@ -55,8 +55,8 @@ def _eight_bits(values: Array, image: Image) -> Bytes:
         return values.astype(np.uint8, copy=False)
     if image.pixel_representation:
         values = values.astype(np.int64) + (1 << (image.bits_stored - 1))
-    shares: Array = values.astype(np.float64) / ((1 << image.bits_stored) - 1)
-    return (shares * 255 + 0.5).astype(np.uint8)
+    shares = np.divide(values, (1 << image.bits_stored) - 1, dtype=np.float64)
+    return np.asarray(shares * 255 + 0.5).astype(np.uint8)
 
 
 def _palette(values: Array, image: Image) -> Bytes:

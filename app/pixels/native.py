@@ -99,18 +99,21 @@ def run_length(data: bytes, image: Image) -> Array:
     if image.bits_allocated == 1:
         packed = _segment(data[starts[0] :], (plane + 7) // 8)
         return np.unpackbits(packed, bitorder="little")[:plane].reshape(image.shape)
+    ends = [*starts[1:count], len(data)]
+    segments = [_segment(data[start:end], plane) for start, end in zip(starts, ends, strict=False)]
     made = np.empty((plane, samples, width), np.uint8)
-    for number, start in enumerate(starts[:count]):
-        end = starts[number + 1] if number + 1 < count else len(data)
-        made[:, number // width, width - 1 - number % width] = _segment(data[start:end], plane)
+    for number, segment in enumerate(segments):
+        made[:, number // width, width - 1 - number % width] = segment
     return made.reshape(-1).view(image.dtype).reshape(image.shape)
 
 
 def _segment(data: bytes, length: int) -> Bytes:
-    """One PackBits segment; a byte that pads it to even length and a little excess are forgiven."""
+    """One PackBits segment; a byte that pads it to even length and a byte or two too many are forgiven."""
+    if length > 64 * len(data):  # two bytes make at most 128: refused before memory is taken
+        raise NotAcceptable("An RLE segment is too short for its plane.")
     for candidate in (data, data[:-1]):
         try:
-            made = imagecodecs.packbits_decode(candidate, out=length + 64)
+            made = imagecodecs.packbits_decode(candidate, out=length + 2)
         except (RuntimeError, ValueError):
             continue
         if len(made) >= length:

@@ -106,20 +106,20 @@ async def test_nobody_sees_an_object_before_its_block_has_ended(storage: Storage
     ("error", "sentence"),
     [(errno.ENOSPC, "no room left"), (errno.EDQUOT, "no room left"), (errno.EIO, "EIO")],
 )
+@pytest.mark.parametrize("call", ["writev", "fdatasync"])
 async def test_a_disk_that_fails_refuses_the_instance(
-    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, error: int, sentence: str
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, error: int, sentence: str, call: str
 ) -> None:
     """With A700 and a clear sentence; nothing of the object stays."""
 
     def fail(*_: object) -> int:
         raise OSError(error, os.strerror(error))
 
-    for call in ("writev", "fdatasync"):
-        with monkeypatch.context() as patch, pytest.raises(Refused, match=sentence) as refused:
-            patch.setattr(os, call, fail)
-            await put(storage, keys.new(), bytes(3 * MIB))
-        assert refused.value.reason is FailureReason.OUT_OF_RESOURCES
-        assert not files(storage)
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(Refused, match=sentence) as refused:
+        await put(storage, keys.new(), bytes(3 * MIB))
+    assert refused.value.reason is FailureReason.OUT_OF_RESOURCES
+    assert not files(storage)
 
 
 async def test_an_object_that_could_not_be_made_durable_is_removed(
