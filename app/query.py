@@ -5,7 +5,10 @@ from __future__ import annotations
 from app.dicom.matching import Query
 from app.index import Index
 from app.index import search as rows
+from app.index.found import PLACEHOLDER
 from app.index.search import Found
+
+__all__ = ["PLACEHOLDER", "Found", "search"]
 
 
 async def search(index: Index, query: Query) -> Found:

@@ -11,18 +11,18 @@ import orjson
 from app import retrieve
 from app.dicom import transfer_syntax
 from app.errors import NotAcceptable, Unavailable
-from app.extent import Extent, Extents, Span
+from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
+from app.index.renditions import Rendition
 from app.pixels import decode
 from app.pixels import picture as pictures
 from app.pixels.image import Image, describe
 from app.pixels.picture import Options
-from app.storage import read_all
+from app.storage.stream import read_all
 from app.tools import Tools
 
 MAX_FRAME_BYTES: Final = 512 << 20
-VIDEO_PATIENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,23 @@ async def video(tools: Tools, located: Located) -> Video:
     """
     if not transfer_syntax.is_video(located.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
-    made = await renditions.wait(tools.index, located.instance_id, renditions.MP4, VIDEO_PATIENCE_S)
-    if made is None or made.state != renditions.READY:
-        raise Unavailable("The video is being prepared.", retry_after_s=2)
-    return Video(await _laid_out(tools, located, made), made.media_type, made.sha256.hex())
+    made = await _made(tools, located, renditions.MP4)
+    whole = await retrieve.stream(tools, located)
+    extents = joined(_located(span, made, whole) for span in made.layout)
+    return Video(extents, made.media_type, f"{located.dataset_sha256.hex()[:32]}-{made.sha256.hex()[:16]}")
+
+
+async def _made(tools: Tools, located: Located, kind: str) -> Rendition:
+    made = await renditions.wait(tools.index, located.instance_id, kind, tools.rendition_wait_s)
+    if made is not None and made.state == "failed":
+        raise NotAcceptable(made.error or "The rendition cannot be made.")
+    if made is None or made.state != "ready":
+        raise Unavailable("The rendition is being made.", retry_after_s=2)
+    return made
+
+
+def _located(span: Span, made: Rendition, stream: Extents) -> Extents:
+    """Where a piece of the rendition lies: in its own object, or in the stored instance."""
+    if span.source == "stream":
+        return stream.slice(span.offset, span.offset + span.length)
+    return Extents([Extent(made.key, span.offset, span.length)])

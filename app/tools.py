@@ -21,3 +21,4 @@ class Tools:
     limits: Limits
     on_conflict: Literal["reject", "keep"] = "reject"
     max_instance_bytes: int | None = None
+    rendition_wait_s: float = 5.0

@@ -17,21 +17,24 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from app import index, jobs, workers
+from app import index, jobs
 from app.dicom.scanner import Limits
 from app.settings import Settings
+from app.storage import keys
 from app.storage.local import LocalStorage
 from app.tools import Tools
 from app.web import access
 from app.web.app import create
 from app.web.state import State
+from app.workers import Workers
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
+BACKLOG, KEEP_ALIVE_S = 4096, 75
 
 
 def migrate(settings: Settings) -> None:
     """Bring the database's schema to what this version knows."""
-    asyncio.run(index.migrate(settings.dsn()))
+    asyncio.run(index.migrate(_dsn(settings)))
 
 
 def serve_web(settings: Settings, fd: int) -> None:
@@ -46,10 +49,14 @@ def serve_web(settings: Settings, fd: int) -> None:
         server_header=False,
         proxy_headers=False,
         lifespan="on",
-        timeout_keep_alive=75,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+    server = uvicorn.Server(config)
+    server.run(sockets=[socket.socket(fileno=fd)])
+    if not server.started:
+        sys.exit(1)
 
 
 def run_jobs(settings: Settings) -> None:
@@ -74,7 +81,7 @@ def web(settings: Settings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         async with tools(settings) as opened:
             gc.collect()
-            gc.freeze()
+            gc.freeze()  # what lives as long as the process is never looked at again
             yield {"tools": opened, "policy": policy}
 
     return create(policy, lifespan)
@@ -83,12 +90,36 @@ def web(settings: Settings) -> Starlette:
 @asynccontextmanager
 async def tools(settings: Settings) -> AsyncIterator[Tools]:
     """Everything an act needs, open while the block lasts."""
+    knobs = index.Knobs(
+        readers=settings.pool_size,
+        acquire_timeout_s=settings.acquire_timeout_s,
+        statement_timeout_s=settings.statement_timeout_s,
+    )
     async with (
-        index.opened(settings.dsn()) as opened_index,
-        LocalStorage(settings.storage_folder()) as storage,
-        workers.Workers() as opened_workers,
+        index.opened(_dsn(settings), keys.new, knobs) as opened,
+        LocalStorage(settings.storage_folder, readers=settings.storage_threads) as storage,
+        Workers(settings.pixel_threads) as workers,
     ):
-        yield Tools(opened_index, storage, opened_workers, Limits(), settings.on_conflict)
+        yield Tools(
+            opened,
+            storage,
+            workers,
+            _limits(settings),
+            settings.on_conflict,
+            settings.max_instance_bytes,
+            settings.rendition_wait_s,
+        )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        header_bytes=settings.scan_header_bytes,
+        elements=settings.scan_elements,
+        depth=settings.scan_depth,
+        value_bytes=settings.scan_value_bytes,
+        bulk_threshold=settings.bulk_threshold,
+        meta_bytes=settings.scan_meta_bytes,
+    )
 
 
 def _policy(settings: Settings) -> access.Policy:
@@ -101,26 +132,44 @@ def _policy(settings: Settings) -> access.Policy:
     return access.Policy(
         tokens,
         frozenset(host.lower() for host in hosts),
-        tuple(settings.cors_origins),
-        access.networks(tuple(settings.trusted_proxies)),
+        settings.cors_origins,
+        access.networks(settings.trusted_proxies),
         settings.public_url,
+        settings.upload_idle_timeout_s,
+        settings.write_timeout_s,
     )
 
 
+def _dsn(settings: Settings) -> str:
+    assert settings.database_url, "the supervisor tells its children where the database is"
+    return settings.database_url
+
+
 def _prepare(settings: Settings) -> None:
-    """Log as lines of JSON, and keep large buffers off the heap that malloc would trim again and again."""
+    """Keep large buffers off the heap, which malloc would trim and grow again and again; and log."""
     libc = ctypes.CDLL(None)
     for option, mib in ((M_MMAP_THRESHOLD, 16), (M_TRIM_THRESHOLD, 64), (M_TOP_PAD, 4)):
         libc.mallopt(option, mib << 20)
+    # Libraries' own lines: no tracebacks, whose texts may hold an attribute of a patient.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=lambda _out, _error: None)
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
+            renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = record.exc_text = None
+    return True

@@ -71,3 +71,8 @@ async def _read(storage: Storage, run: Run) -> memoryview:
     # One copy costs less than as many messages as there are fragments.
     start = first.offset
     return memoryview(b"".join(buffer[at.offset - start : at.offset - start + at.length] for at in run))
+
+
+async def read_all(storage: Storage, extents: Extents) -> bytes:
+    """All of it in one buffer: the caller bounds its length."""
+    return b"".join([piece async for piece in stream(storage, extents)])
