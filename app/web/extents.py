@@ -1,0 +1,233 @@
+"""Extents to a socket: a representation with byte ranges, or many as multipart/related (PS3.18 8.6.1).
+
+Whatever goes wrong on the way ends the connection short of its Content-Length or last chunk, so that no
+client takes a part for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from app.extent import Extents
+from app.storage.protocol import Storage
+from app.storage.stream import stream
+from app.web import connection, multipart, ranges
+from app.web.ranges import Validators
+
+Body = Extents | bytes
+Pieces = AsyncIterator[bytes | memoryview]
+
+STALL_S: Final = 60.0
+_JOINED: Final = 16 << 10  # up to this length a part's header and body are one message
+_UNVALIDATED: Final = Validators()
+# Patients' data: shared caches keep nothing, and what strangers stored is not what a browser takes it for.
+_HEADERS: Final = {"cache-control": "private, no-cache", "x-content-type-options": "nosniff"}
+
+
+class ExtentsResponse(Response):
+    """One representation, whole or the range asked for; HEAD, 304 and 206 included.
+
+    Raises what `ranges.answer` raises, and what reading the first bytes raises, before anything is sent.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        body: Body,
+        content_type: str,
+        *,
+        validators: Validators = _UNVALIDATED,
+        headers: Mapping[str, str] | None = None,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self.status_code, self.background = 200, None
+        self._storage, self._body, self._validators, self._stall_s = storage, body, validators, stall_s
+        self.init_headers({**_HEADERS, "content-type": content_type, **(headers or {})})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        body = self._body
+        length = body.length if isinstance(body, Extents) else len(body)
+        answer = ranges.answer(scope["method"], Headers(scope=scope), length, self._validators)
+        self.status_code = answer.status
+        self.headers.update(answer.headers)
+        if scope["method"] == "HEAD" or answer.start == answer.stop:
+            await _send_head(self, send)
+            return
+        whole = answer.stop - answer.start == length
+        part = body if whole else _cut(body, answer.start, answer.stop)
+        sender = _Sender(scope, receive, send, self._stall_s)
+        await sender.run(self, _pieces(self._storage, part), answer.stop - answer.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a multipart answer; `content_type` tells what its bytes are."""
+
+    content_type: str
+    body: Body
+    location: str = ""
+
+
+class MultipartResponse(Response):
+    """Many representations after each other; with a Content-Length when all parts are known."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        root_type: str,
+        parts: Sequence[Part] | AsyncIterator[Part],
+        *,
+        headers: Mapping[str, str] | None = None,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self.status_code, self.background = 200, None
+        self._storage, self._parts, self._stall_s = storage, parts, stall_s
+        self._boundary = multipart.new_boundary()
+        content_type = multipart.content_type(root_type, self._boundary)
+        self._length = _length(parts, self._boundary) if isinstance(parts, Sequence) else None
+        self.init_headers({**_HEADERS, "content-type": content_type, **(headers or {})})
+        if self._length is not None:
+            self.headers["content-length"] = str(self._length)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] == "HEAD":
+            await _send_head(self, send)
+            return
+        parts = _each(self._parts) if isinstance(self._parts, Sequence) else self._parts
+        sender = _Sender(scope, receive, send, self._stall_s)
+        await sender.run(self, _multipart_pieces(self._storage, parts, self._boundary), self._length)
+
+
+class _Sender:
+    """Sends pieces at the client's pace; one that is gone or takes nothing for `stall_s` is left."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, stall_s: float) -> None:
+        self._scope, self._receive, self._send, self._stall_s = scope, receive, send, stall_s
+
+    async def run(
+        self, response: Response, pieces: AsyncIterator[bytes | memoryview], length: int | None
+    ) -> None:
+        async with aclosing(pieces):  # type: ignore[type-var]  # async generators, all of them
+            # Read before the status is sent: an object that is gone is an error that the client can read.
+            first = await anext(pieces, b"")
+            await self._send(_start(response))
+            if len(first) == length:
+                await self._send(_message(first, more=False))
+                return
+            gone = asyncio.create_task(_gone(self._receive))
+            try:
+                await self._send_all(first, pieces, length, gone)
+            finally:
+                gone.cancel()
+
+    async def _send_all(
+        self, first: bytes | memoryview, pieces: Pieces, length: int | None, gone: asyncio.Task[None]
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s) as stall:
+                await self._send_each(first, pieces, length, gone, stall)
+        except TimeoutError:
+            if not stall.expired() or not connection.abort(self._scope):
+                raise
+            await gone
+
+    async def _send_each(
+        self,
+        piece: bytes | memoryview | None,
+        pieces: Pieces,
+        length: int | None,
+        gone: asyncio.Task[None],
+        stall: asyncio.Timeout,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        renewal, sent = loop.time(), 0
+        while piece is not None:
+            sent += len(piece)
+            await self._send(_message(piece, more=sent != length))
+            if sent == length:
+                return
+            await self._send(_DRAINED)
+            if gone.done():
+                return
+            if loop.time() >= renewal:  # a new timer for each piece would cost more than the piece
+                renewal = loop.time() + self._stall_s / 4
+                stall.reschedule(loop.time() + self._stall_s)
+            piece = await anext(pieces, None)
+        await self._send(_LAST)
+
+
+def _message(body: bytes | memoryview, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+# The server takes an empty message only when the one before has left its buffer: no second piece is held.
+_DRAINED: Final = _message(b"", more=True)
+_LAST: Final = _message(b"", more=False)
+
+
+def _start(response: Response) -> Message:
+    return {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+
+
+async def _send_head(response: Response, send: Send) -> None:
+    await send(_start(response))
+    await send(_LAST)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _cut(body: Body, start: int, stop: int) -> Body:
+    return body.slice(start, stop) if isinstance(body, Extents) else body[start:stop]
+
+
+async def _pieces(storage: Storage, body: Body) -> Pieces:
+    if isinstance(body, bytes):
+        yield body
+        return
+    async with aclosing(stream(storage, body)) as pieces:  # type: ignore[type-var]  # an async generator
+        async for piece in pieces:
+            yield piece
+
+
+async def _each(parts: Sequence[Part]) -> AsyncIterator[Part]:
+    for part in parts:
+        yield part
+
+
+async def _multipart_pieces(storage: Storage, parts: AsyncIterator[Part], boundary: str) -> Pieces:
+    first = True
+    async for part in parts:
+        head = multipart.opening(boundary, part.content_type, part.location, first=first)
+        first = False
+        async with aclosing(_pieces(storage, part.body)) as pieces:  # type: ignore[type-var]  # see above
+            async for piece in pieces:
+                if head and len(piece) > _JOINED:
+                    yield head
+                    yield piece
+                else:
+                    yield b"".join((head, piece)) if head else piece
+                head = b""
+        if head:
+            yield head
+    yield multipart.closing(boundary)
+
+
+def _length(parts: Sequence[Part], boundary: str) -> int:
+    total = len(multipart.closing(boundary))
+    for number, part in enumerate(parts):
+        total += len(multipart.opening(boundary, part.content_type, part.location, first=not number))
+        total += part.body.length if isinstance(part.body, Extents) else len(part.body)
+    return total
