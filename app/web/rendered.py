@@ -1,0 +1,148 @@
+"""WADO-RS rendered: a picture, or the video as MP4 with byte ranges (PS3.18 8.3.5.1, 8.7.4, 10.4.1.1.3)."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+
+from app import __version__, render, retrieve
+from app.dicom import transfer_syntax
+from app.errors import BadRequest
+from app.index.extents import Located
+from app.pixels import encode
+from app.pixels.encode import Viewport
+from app.pixels.image import Function, Window
+from app.pixels.picture import Options
+from app.web import accept
+from app.web.accept import Offer
+from app.web.extents import ExtentsResponse
+from app.web.frames import parse as parse_frames
+from app.web.state import Request, accepted
+from app.web.wado import VARY, validators
+
+PICTURES: Final = (Offer("image/jpeg"), Offer("image/png"))
+VIDEO: Final = (Offer("video/mp4"), *PICTURES)
+HEVC_VIDEO: Final = (Offer("video/mp4"), Offer("video/h265"), *PICTURES)
+FUNCTIONS: Final = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
+SMALL: Final = 256
+
+
+async def instance(request: Request) -> Response:
+    """The video, or the instance's first frame."""
+    located = await _located(request)
+    offer = accept.choose(accepted(request), _offers(located)).offer
+    if offer.media_type.startswith("video/"):
+        return await _video(request, located)
+    return await _picture(request, located, 1, options(request.query_params, offer.media_type))
+
+
+async def frame(request: Request) -> Response:
+    """One frame as a picture."""
+    located = await _located(request)
+    offer = accept.choose(accepted(request), PICTURES).offer
+    return await _picture(request, located, _number(request), options(request.query_params, offer.media_type))
+
+
+async def thumbnail(request: Request) -> Response:
+    """A small picture that stands for a study, a series, an instance or a frame, whatever is accepted."""
+    tools, path = request.state["tools"], request.path_params
+    if "instance" in path:
+        located = await _located(request)
+    else:
+        located = await retrieve.representative(tools, path["study"], path.get("series"))
+    offer = accept.choose(accepted(request), PICTURES, otherwise=PICTURES[0]).offer
+    asked = options(request.query_params, offer.media_type, Viewport(SMALL, SMALL, enlarge=False))
+    return await _picture(request, located, _number(request) if "frame" in path else 1, asked)
+
+
+async def _located(request: Request) -> Located:
+    path = request.path_params
+    return await retrieve.instance(request.state["tools"], path["study"], path["series"], path["instance"])
+
+
+def _number(request: Request) -> int:
+    numbers = parse_frames(request.path_params["frame"])
+    if len(numbers) != 1:
+        raise BadRequest("One frame is rendered at a time.")
+    return numbers[0]
+
+
+def _offers(located: Located) -> tuple[Offer, ...]:
+    syntax = located.transfer_syntax_uid
+    if not transfer_syntax.is_video(syntax):
+        return PICTURES
+    return HEVC_VIDEO if transfer_syntax.media_type(syntax) == "video/H265" else VIDEO
+
+
+async def _video(request: Request, located: Located) -> Response:
+    tools = request.state["tools"]
+    video = await render.video(tools, located)
+    return ExtentsResponse(
+        tools.storage,
+        video.extents,
+        video.media_type,
+        validators=validators(located, video.version),
+        headers=VARY,
+        stall_s=request.state["policy"].write_timeout_s,
+    )
+
+
+async def _picture(request: Request, located: Located, number: int, asked: Options) -> Response:
+    tools = request.state["tools"]
+    version = sha256(f"{__version__} {number} {asked}".encode()).hexdigest()[:16]
+    data = await render.picture(tools, located, number, asked)
+    return ExtentsResponse(
+        tools.storage, data, asked.media_type, validators=validators(located, version), headers=VARY
+    )
+
+
+def options(query: QueryParams, media_type: str, viewport: Viewport | None = None) -> Options:
+    """The rendering that the parameters ask for; raises BadRequest that names the one that is wrong."""
+    return Options(
+        media_type, _quality(query), _window(query), _viewport(query) or viewport
+    )
+
+
+def _quality(query: QueryParams) -> int | None:
+    text = query.get("quality")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 100):
+        raise BadRequest("quality is a number from 1 to 100.")
+    return int(text)
+
+
+def _window(query: QueryParams) -> Window | None:
+    text = query.get("window")
+    if text is None:
+        return None
+    center, width, function = [*text.split(","), "linear"][:3] if text.count(",") <= 2 else ("", "", "")
+    try:
+        window = Window(float(center), float(width), FUNCTIONS[function.lower().replace("_", "-")])
+    except (ValueError, KeyError):
+        window = None
+    if window is None or not window.valid:
+        raise BadRequest("window is center,width or center,width,function with linear, linear-exact or sigmoid.")
+    return window
+
+
+def _viewport(query: QueryParams) -> Viewport | None:
+    text = query.get("viewport")
+    if text is None:
+        return None
+    words = text.split(",")
+    try:
+        width, height = int(words[0]), int(words[1])
+        source = [float(word) if word.strip() else None for word in words[2:]]
+    except (ValueError, IndexError):
+        raise BadRequest(VIEWPORT) from None
+    if len(source) > 4 or not (0 < width <= encode.MAX_SIDE and 0 < height <= encode.MAX_SIDE):
+        raise BadRequest(VIEWPORT)
+    x, y, source_width, source_height = source + [None] * (4 - len(source))
+    return Viewport(width, height, x or 0, y or 0, source_width, source_height)
+
+
+VIEWPORT: Final = "viewport is width,height in pixels, and the part of the frame that is shown: x,y,width,height."
