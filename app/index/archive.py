@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from app.index.committer import Committer
 from app.index.connection import translated
 from app.index.pending import Pending
 from app.index.pool import KeyMaker, Knobs, OwnConnection, Reader, reading
+
+
+class Turns:
+    """Whoever makes the same thing takes turns; who comes second finds it made."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, thing: Hashable) -> asyncio.Lock:
+        """The lock of this thing, for as long as somebody holds or awaits it."""
+        return self._locks.setdefault(thing, asyncio.Lock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,7 @@ class Index:
     pending: Pending
     jobs: OwnConnection
     readiness: OwnConnection
+    turns: Turns
 
     async def ready(self) -> None:
         """Unavailable when the database does not answer now."""
@@ -35,7 +49,9 @@ async def opened(dsn: str, new_key: KeyMaker, knobs: Knobs | None = None) -> Asy
     knobs = knobs or Knobs()
     own = [OwnConnection(dsn, knobs) for _ in range(4)]
     async with reading(dsn, knobs) as reader:
-        index = Index(reader, Committer(own[0], knobs), Pending(own[1], new_key, knobs), own[2], own[3])
+        index = Index(
+            reader, Committer(own[0], knobs), Pending(own[1], new_key, knobs), own[2], own[3], Turns()
+        )
         index.committer.start()
         try:
             yield index

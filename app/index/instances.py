@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from app.index.connection import Connection
-from app.index.renditions import MP4, MP4_MAKER, WAITING
+from app.index.queue import MP4, MP4_MAKER, WAITING
 from app.index.rows import Row
 
 _K = TypeVar("_K", bound=Hashable)

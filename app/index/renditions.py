@@ -1,10 +1,191 @@
-"""Renditions: what is made from instances. The table is the queue, its unique key the single flight."""
+"""Renditions: what is made from instances. The table is the queue, its unique key the single flight (design 8)."""
+
+# ruff: noqa: S608 - the columns of app.index.extents
 
 from __future__ import annotations
 
-MP4 = "mp4"
-MP4_MAKER = 1
-"""The maker's version: a new one makes older rows stale."""
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-WAITING = "rendition_waiting"
-READY = "rendition_ready"
+import asyncpg
+import orjson
+
+from app.extent import Span
+from app.index.archive import Index
+from app.index.connection import translated
+from app.index.extents import LOCATED, Located, located
+from app.index.queue import MP4, MP4_MAKER
+
+__all__ = [
+    "MP4",
+    "MP4_MAKER",
+    "Job",
+    "Rendition",
+    "fail",
+    "find",
+    "finish",
+    "hurry",
+    "lease",
+    "progress",
+    "wait",
+]
+
+State = Literal["queued", "running", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One rendition as it stands; what follows `error` is known when it is ready."""
+
+    id: int
+    kind: str
+    params: str
+    state: State
+    progress: float
+    attempts: int
+    error: str | None
+    key: str | None
+    size: int | None
+    layout: tuple[Span, ...]
+    media_type: str | None
+    sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A leased rendition; `attempt` is the fence: who lost the lease changes nothing any more."""
+
+    id: int
+    kind: str
+    params: str
+    attempt: int
+    located: Located
+
+
+_FIND = """
+select id, kind, params, state, progress, attempts, error, object_key as key, size, layout::text, media_type, sha256
+from rendition where instance_id = $1 and kind = $2 and params = $3
+order by state <> 'ready', maker_version desc limit 1"""
+
+_LEASE = f"""
+with next as (
+    select id from rendition
+    where kind = any($1::text[]) and state in ('queued', 'running')
+      and (lease_until is null or lease_until < now())
+    order by id limit 1 for update skip locked
+), leased as (
+    update rendition d set state = 'running', lease_until = now() + $2::float8 * interval '1 second',
+        attempts = attempts + 1, progress = 0
+    from next where d.id = next.id returning d.id, d.instance_id, d.kind, d.params, d.attempts
+)
+select {LOCATED}, leased.id, leased.kind, leased.params, leased.attempts as attempt
+from leased join instance i on i.id = leased.instance_id join series r on r.id = i.series_id
+join study s on s.id = i.study_id"""
+
+_PROGRESS = """
+update rendition set progress = $3, lease_until = now() + $4::float8 * interval '1 second'
+where id = $1 and attempts = $2 and state = 'running' returning true"""
+
+# The series before the rendition: the order in which deleting takes them.
+_BUMP = """
+update series set version = version + 1 where id = (
+    select i.series_id from rendition d join instance i on i.id = d.instance_id where d.id = $1)"""
+
+_FINISH = """
+update rendition set state = 'ready', progress = 1, lease_until = null, error = null, object_key = $3, size = $4,
+    layout = $5::jsonb, media_type = $6, sha256 = $7
+where id = $1 and attempts = $2 and state = 'running' returning true"""
+
+_FAIL = """
+update rendition set state = case when $4 then 'failed' else 'queued' end, error = $3,
+    lease_until = case when $4 then null else now() + least(60, power(2, attempts)) * interval '1 second' end
+where id = $1 and attempts = $2 and state = 'running' returning true"""
+
+
+async def find(index: Index, instance_id: int, kind: str, params: str = "") -> Rendition | None:
+    """The best there is: a ready one, else the newest maker's."""
+    row = await index.reader.fetchrow(_FIND, instance_id, kind, params)
+    return None if row is None else _rendition(row)
+
+
+async def wait(
+    index: Index, instance_id: int, kind: str, timeout_s: float, params: str = ""
+) -> Rendition | None:
+    """As `find`, but one in the making is given so much time; polled, for a listener goes blind unseen."""
+    ends = asyncio.get_running_loop().time() + timeout_s
+    pause_s = 0.02
+    while True:
+        found = await find(index, instance_id, kind, params)
+        left_s = ends - asyncio.get_running_loop().time()
+        if found is None or found.state in {"ready", "failed"} or left_s <= 0:
+            return found
+        await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, 0.5)
+
+
+async def lease(index: Index, kinds: Sequence[str], lease_s: float) -> Job | None:
+    """The oldest that waits or whose maker fell silent; nobody else gets it for so long."""
+    with translated():
+        async with index.jobs.use() as connection:
+            row = await connection.fetchrow(_LEASE, list(kinds), float(lease_s))
+    if row is None:
+        return None
+    return Job(row["id"], row["kind"], row["params"], row["attempt"], located(row))
+
+
+async def hurry(index: Index, timeout_s: float = 1) -> None:
+    """Until an instance is stored that wants a rendition, or so long: the table is the queue, this only hurries."""
+    stored = asyncio.Event()
+
+    def heard(*_: object) -> None:
+        stored.set()
+
+    with translated():
+        async with index.jobs.use() as connection:
+            await connection.add_listener(WAITING, heard)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stored.wait(), timeout_s)
+        async with index.jobs.use() as connection:
+            await connection.remove_listener(WAITING, heard)
+
+
+async def progress(index: Index, job: Job, done: float, lease_s: float) -> bool:
+    """Renew the lease; False when it was lost, and the work is in vain."""
+    with translated():
+        async with index.jobs.use() as connection:
+            return bool(await connection.fetchval(_PROGRESS, job.id, job.attempt, done, float(lease_s)))
+
+
+async def finish(  # noqa: PLR0917 - what is told of one object
+    index: Index, job: Job, key: str, size: int, layout: Sequence[Span], media_type: str, sha256: bytes
+) -> bool:
+    """It is ready, and so the metadata of its series changes; False when the lease was lost: remove the object."""
+    spans = orjson.dumps([asdict(span) for span in layout]).decode()
+    with translated():
+        async with index.jobs.use() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                await connection.execute(_BUMP, job.id)
+                done = (job.id, job.attempt, key, size, spans, media_type, sha256)
+                is_ours = bool(await connection.fetchval(_FINISH, *done))
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await (transaction.commit() if is_ours else transaction.rollback())
+    return is_ours
+
+
+async def fail(index: Index, job: Job, error: str, *, final: bool) -> bool:
+    """It did not work: never (`final`), or again after a while that grows."""
+    with translated():
+        async with index.jobs.use() as connection:
+            return bool(await connection.fetchval(_FAIL, job.id, job.attempt, error, final))
+
+
+def _rendition(row: asyncpg.Record) -> Rendition:
+    spans = orjson.loads(row["layout"]) if row["layout"] else ()
+    return Rendition(**{**dict(row), "layout": tuple(Span(**span) for span in spans)})
