@@ -74,47 +74,49 @@ async def _one(index: Index, storage: Storage, knobs: Knobs) -> bool:
 
 
 async def _made(index: Index, storage: Storage, job: Job, knobs: Knobs) -> bool:
+    told = log.bind(sop_instance_uid=job.located.sop_instance_uid, kind=job.kind)
     try:
         async with asyncio.timeout(0.8 * knobs.lease_s):  # nobody else takes it up meanwhile
             await _mp4(index, storage, job)
     except Unplayable as reason:
-        log.info("jobs.unplayable", instance=job.instance_id, kind=job.kind, why=str(reason))
+        told.info("jobs.unplayable", why=str(reason))
         await renditions.fail(index, job, str(reason), final=True)
         return True
-    except Exception as error:  # the top of a worker: one bad video stops no other
-        final = job.attempts >= knobs.attempts
-        log.exception("jobs.failed", instance=job.instance_id, kind=job.kind, final=final)
+    except Exception as error:  # noqa: BLE001 - the top of a worker: one bad video stops no other
+        final = job.attempt >= knobs.attempts
+        told.exception("jobs.failed", final=final)
         await renditions.fail(index, job, _GIVEN_UP if final else type(error).__name__, final=final)
         return False
-    log.info("jobs.made", instance=job.instance_id, kind=job.kind)
+    told.info("jobs.made")
     return True
 
 
 async def _mp4(index: Index, storage: Storage, job: Job) -> None:
     """The header of a virtual MP4. Its object is durable before the row tells of it."""
-    pixels = await extents.pixels(index, job.instance_id)
+    plan = await _plan(index, storage, job)
+    header = await put(storage, keys.rendition(), plan.header)
+    # Should this raise, the row may tell of the object all the same: it stays, and the sweeper judges.
+    mine = await renditions.finish(
+        index, job, header.key, header.size, plan.layout, plan.media_type, header.dataset_sha256
+    )
+    if not mine:
+        await storage.delete(header.key)
+
+
+async def _plan(index: Index, storage: Storage, job: Job) -> faststart.Plan:
+    """How the stored fragments are served; a container that no header turns into an MP4 is Unplayable."""
+    located = job.located
+    pixels = await extents.pixels(index, located.instance_id)
     if pixels is None or pixels.container != "mp4":
         raise Unplayable(_NOT_YET.get(pixels.container if pixels else "", _UNKNOWN))
-    key = (await extents.located(index, job.instance_id)).key
-    fragments = iter_unpack("<QQ", await extents.fragments(index, job.instance_id))
-    stored = Extents(Extent(key, offset, length) for offset, length in fragments)
+    fragments = iter_unpack("<QQ", await extents.fragments(index, located.instance_id))
+    stored = Extents(Extent(located.key, offset, length) for offset, length in fragments)
     length = min(pixels.stream_length, stored.length)
 
     async def read(offset: int, size: int) -> bytes:
         return await _read(storage, stored.slice(offset, min(offset + size, length)))
 
-    plan = await faststart.plan(read, length)
-    header = await put(storage, keys.rendition(), plan.header)
-    # Should this fail, the row may tell of the object all the same: it stays, and the sweeper knows.
-    await renditions.finish(
-        index,
-        job,
-        key=header.key,
-        size=header.size,
-        layout=list(plan.layout),
-        media_type=plan.media_type,
-        sha256=header.dataset_sha256,
-    )
+    return await faststart.plan(read, length)
 
 
 async def _read(storage: Storage, wanted: Extents) -> bytes:

@@ -32,7 +32,7 @@ const video = document.getElementById("video");
 const once = (...names) => new Promise(resolve => names.forEach(
     name => video.addEventListener(name, () => resolve(name), {once: true})));
 const state = () => ({
-    error: video.error ? `${video.error.code} ${video.error.message}` : "",
+    error: video.error ? `${video.error.code} ${video.error.message}` : video.videoWidth ? "" : "no pictures",
     position: video.currentTime, duration: video.duration,
     width: video.videoWidth, height: video.videoHeight,
 });
@@ -77,7 +77,7 @@ class Player:
     state: dict[str, Any] = field(default_factory=dict)
 
     async def play(self) -> dict[str, Any]:
-        """Plays from the start until pictures move, or until the browser gives up (`error`)."""
+        """Plays from the start until pictures move, or until the browser gives up (`error`, else '')."""
         self.state = await self.page.evaluate("source => start(source)", self.source)
         return self.state
 

@@ -44,8 +44,13 @@ async def test_chromium_plays_and_seeks(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 async def test_chromium_says_what_it_cannot_play(tmp_path: Path) -> None:
-    """The helper tells an error from silence: Debian's chromium has no HEVC."""
-    files = {"hevc": await answer(make_video.stream(tmp_path / "hevc", Clip("hevc")))}
+    """The helper tells an error from silence, and sound alone from a video: Debian's chromium has no HEVC."""
+    files = {
+        "hevc": await answer(make_video.stream(tmp_path / "hevc", Clip("hevc"))),
+        "heard": await answer(make_video.stream(tmp_path / "heard", Clip("hevc", sound="aac"))),
+    }
     async with serving(files) as origin, browser.chromium() as chromium:
         state, _ = await browser.played(chromium, origin, f"{origin}/hevc", [0.5])
         assert "no supported streams" in state["error"]
+        state, _ = await browser.played(chromium, origin, f"{origin}/heard")
+        assert state["error"] == "no pictures"

@@ -6,10 +6,14 @@ import csv
 import hashlib
 import struct
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.encaps import generate_fragments
 
@@ -179,6 +183,38 @@ async def test_offsets_grow_to_64_bits_where_they_must(tmp_path: Path, gap: int)
     assert packets(file) == packets(str(source))
 
 
+@given(st.integers(0, 8000))
+async def test_every_chunk_is_found_again(gap: int) -> None:
+    """Wherever 4 GiB cut through the chunks, of one track or of both: each offset leads to its bytes."""
+    moov, media, began = parts(encoded())
+    start = (1 << 32) - gap - len(media) // (1 + gap % 2)  # 4 GiB behind the media or in their middle
+    moved = shifted(moov, lambda offset: offset - began + start, b"co64")
+    pieces = [(0, struct.pack(">I4sQ", 1, b"mdat", start - 8)), (start - 8, box(b"mdat", media) + moved)]
+    plan, file = await virtual.virtual(Sparse(pieces))
+    for before, after in zip(tables(moov), tables(plan.header), strict=True):
+        assert [media[at - began :][:16] for at in before[1]] == [file.range(at, at + 16) for at in after[1]]
+        assert after[0] == (b"co64" if max(after[1]) > 0xFFFFFFFF else b"stco")
+
+
+@cache
+def encoded() -> bytes:
+    with TemporaryDirectory() as folder:
+        return make_video.stream(Path(folder) / "clip", B_FRAMES).read_bytes()
+
+
+def tables(moov: bytes) -> list[tuple[bytes, list[int]]]:
+    """The tables of chunk offsets of a movie header, by type."""
+    found = list[tuple[bytes, list[int]]]()
+
+    def note(kind: bytes, payload: bytes) -> None:
+        if kind in {b"stco", b"co64"}:
+            width = "I" if kind == b"stco" else "Q"
+            found.append((kind, [at for (at,) in struct.iter_unpack(f">{width}", payload[8:])]))
+
+    edited(moov, note)
+    return found
+
+
 async def test_offsets_shrink_to_32_bits_where_they_can(tmp_path: Path) -> None:
     """What lay behind 5 GiB of nothing is served without the nothing."""
     source = make_video.stream(tmp_path / "clip", B_FRAMES, times=2)
@@ -229,6 +265,19 @@ async def test_remarks_stay_behind(tmp_path: Path) -> None:
     assert packets(file) == packets(str(tmp_path / "clip"))
 
 
+async def test_only_the_pictures_that_play_are_served(tmp_path: Path) -> None:
+    """A cover or a preview that no browser knows does not spoil the video beside it."""
+    source = make_video.stream(tmp_path / "clip", B_FRAMES).read_bytes()
+    moov = parts(source)[0]
+    shown = next(payload for kind, payload in virtual.boxes(moov[8:]) if kind == b"trak")
+    cover = box(b"trak", shown.replace(b"avc1", b"jpeg"))
+    two = source[: -len(moov)] + box(b"moov", cover, moov[8:], box(b"trak", shown))
+    plan, file = await virtual.virtual(Sparse([(0, two)]))
+    assert plan.header.count(b"avc1") == 1 + 2  # the brand, and a track twice
+    assert b"jpeg" not in plan.header
+    assert len(packets(file)) == len(packets(str(tmp_path / "clip"))) + make_video.FRAMES
+
+
 @pytest.mark.parametrize("source", ["generated", *corpus()], ids=lambda path: getattr(path, "stem", path))
 async def test_stored_files_play(tmp_path: Path, source: str | Path) -> None:
     """Each MP4 of the corpus, and a generated one when there is none: the same pictures, the same bytes."""
@@ -239,8 +288,8 @@ async def test_stored_files_play(tmp_path: Path, source: str | Path) -> None:
         with (CORPUS / "MANIFEST.tsv").open(newline="") as manifest:
             rows = {row["file"]: row for row in csv.DictReader(manifest, delimiter="\t")}
         digest = rows[f"video/{source.name}"]["stream_sha256"]
-    data = dcmread(source)
-    stream = b"".join(generate_fragments(data.PixelData))
+    _, *fragments = generate_fragments(dcmread(source).PixelData)  # the offset table is the first item
+    stream = b"".join(fragments)
     plain = next(stream[:size] for size in (len(stream), len(stream) - 1) if sha256(stream[:size]) == digest)
     (tmp_path / "plain").write_bytes(plain)
     plan, file = await virtual.virtual(Sparse([(0, stream)]))
