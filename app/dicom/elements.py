@@ -15,10 +15,36 @@ BINARY, NUMBERS, DECIMALS, STRINGS, PROSE = range(5)
 """The weight of a VR, which says how long a value may be to stay inline."""
 
 VRS: Final = frozenset({*WRITERS, "SQ"})
-BULKY: Final = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "UN", "DS", "FD", "FL", "IS", "LT", "SL", "SS", "ST", "SV", "UC", "UL", "US", "UT", "UV"])
+BULKY: Final = frozenset(
+    [
+        "OB",
+        "OD",
+        "OF",
+        "OL",
+        "OV",
+        "OW",
+        "UN",
+        "DS",
+        "FD",
+        "FL",
+        "IS",
+        "LT",
+        "SL",
+        "SS",
+        "ST",
+        "SV",
+        "UC",
+        "UL",
+        "US",
+        "UT",
+        "UV",
+    ]
+)
 """VRs whose value PS3.18 Table F.2.3-1 lets lie behind a BulkDataURI."""
 
-_WITH_LONG_LENGTH: Final = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
+_WITH_LONG_LENGTH: Final = frozenset(
+    ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]
+)
 _WEIGHTS: Final = {
     **dict.fromkeys(["OB", "OD", "OF", "OL", "OV", "OW", "UN"], BINARY),
     **dict.fromkeys(["AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"], NUMBERS),
@@ -72,7 +98,8 @@ def plan_for(tag: str, vr: str, layout: int) -> Plan:
     if tag in PIXELS or tag in _TABLES:
         weight = CONTROL
     if tag.endswith("0000") or tag.startswith(("0000", "0002")):
-        return Plan(layout, CONTROL if weight == CONTROL else BINARY, b"", b"", b"", _nothing, False, tag, vr)
+        dropped = CONTROL if weight == CONTROL else BINARY
+        return Plan(layout, dropped, b"", b"", b"", _nothing, noted=False, tag=tag, vr=vr)
     opened = f'"{tag}":{{"vr":"{vr}"'.encode()
     binary = _WEIGHTS.get(vr) == BINARY
     start, tail = (b',"InlineBinary":"', b'"},') if binary else (b',"Value":[', b"]},")

@@ -57,8 +57,9 @@ def _number(known: dict[str, bytes], tag: str, otherwise: int) -> int:
 
 def encapsulated(found: Encapsulated, known: dict[str, bytes], syntax: str, stream: Stream | None) -> Pixels:
     """Frames as sets of fragments; a video is one stream."""
-    total = found.stream_length
     starts = None if stream else _starts(found, known, syntax)
+    if starts is None and not stream:
+        _trim(found, known)
     count = declared_frames(known) if stream else len(found.extents) // 2 if starts is None else len(starts)
     return Pixels(
         tag=found.extent.path,
@@ -69,7 +70,8 @@ def encapsulated(found: Encapsulated, known: dict[str, bytes], syntax: str, stre
         frame_bits=0,
         fragments=found.packed(),
         frame_starts=b"" if starts is None else _packed(starts),
-        stream_length=_declared_length(found, known) or (stream.unpadded() if stream else total),
+        stream_length=_declared_length(found, known)
+        or (stream.unpadded() if stream else found.stream_length),
         container=stream.container if stream else "",
     )
 
@@ -103,6 +105,14 @@ def _starts(found: Encapsulated, known: dict[str, bytes], syntax: str) -> list[i
     if seen is not None and len(seen) != declared and tables:
         seen = tables[0]
     return seen if seen is None or len(seen) != fragments else None
+
+
+def _trim(found: Encapsulated, known: dict[str, bytes]) -> None:
+    """Take each frame's pad away where the Extended Offset Table Lengths tell it (PS3.3 C.7.6.3.1.8)."""
+    stored = found.extents[1::2]
+    lengths = array("Q", _numbers("Q", known.get(tags.EXTENDED_OFFSET_TABLE_LENGTHS, b"")))
+    if len(lengths) == len(stored) and all(0 <= a - b <= 1 for a, b in zip(stored, lengths, strict=True)):
+        found.extents[1::2] = lengths
 
 
 def _numbers(code: str, value: bytes) -> list[int]:

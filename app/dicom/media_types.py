@@ -6,14 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_TYPE: Final = re.compile(rf"[ \t]*({_TOKEN}/{_TOKEN})[ \t]*")
+_NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TYPE: Final = re.compile(rf"[ \t]*({_NAME}/{_NAME})[ \t]*")
 # A value that is no token is met unquoted in the field: `type=application/dicom`. It runs to the next ';'.
-_PARAMETER: Final = re.compile(
-    rf';[ \t]*(?:({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*+)"|([^;"]*+))[ \t]*)?'
-)
+_PARAMETER: Final = re.compile(rf';[ \t]*(?:({_NAME})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*+)"|([^;"]*+))[ \t]*)?')
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
-_ONLY_TOKEN: Final = re.compile(_TOKEN)
+_ONLY_TOKEN: Final = re.compile(_NAME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 
 from app.dicom import frame_index, tags, transfer_syntax, uids
-from app.dicom.dataset import Walker
+from app.dicom.dataset import HEADER, IDENTITY, Walker
 from app.dicom.elements import LONG, layout_of
 from app.dicom.scan import Bulk, Head, Limits, Pixels, Scan
 from app.dicom.unpadded import Stream
@@ -24,13 +24,8 @@ SCANNER_VERSION: Final = 1
 _PREAMBLE: Final = 132
 _WINDOW: Final = 64 << 10
 _SORTED_UP_TO: Final = 8 << 20  # of JSON; a longer data set out of order is left as it came
-_IDENTITY: Final = {
-    tags.SOP_CLASS_UID: "SOP Class UID",
-    tags.SOP_INSTANCE_UID: "SOP Instance UID",
-    tags.STUDY_INSTANCE_UID: "Study Instance UID",
-    tags.SERIES_INSTANCE_UID: "Series Instance UID",
-}
 _TRANSFER_SYNTAX_KEY: Final = b"\x02\x00\x10\x00"
+_FIRST_OF_META: Final = b"\x02\x00\x00\x00UL\x04\x00"
 _meta_header: Final = Struct("<4s2sH").unpack_from
 _long_length: Final = Struct("<I").unpack_from
 _TRUNCATED: Final = "The file is truncated: it ends inside an element or a sequence."
@@ -61,17 +56,24 @@ class Scanner:
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """The file's next bytes; they are not kept."""
+        if isinstance(chunk, bytes) and not self._pending:
+            self._take(chunk)
+            return
         view = memoryview(chunk).cast("B")
-        at, n = 0, len(view)
-        while at < n:
+        at = 0
+        while at < len(view):
             if self._skip:
                 at += self._pass(view[at : at + self._skip])
             elif self._pending:
                 at = self._complete(view, at)
-            elif isinstance(chunk, bytes):
-                at = self._parse(chunk, at)
             else:
                 at += self._parse(bytes(view[at : at + _WINDOW]), 0)
+
+    def _take(self, b: bytes) -> None:
+        """Bytes at hand, in which elements and bulk data take turns."""
+        at, view = 0, memoryview(b)
+        while at < len(b):
+            at = self._parse(b, at) if not self._skip else at + self._pass(view[at : at + self._skip])
 
     def _pass(self, view: memoryview) -> int:
         length = len(view)
@@ -84,7 +86,7 @@ class Scanner:
 
     def _parse(self, b: bytes, at: int) -> int:
         """Read from b[at:]; says up to where it was taken, the beginning of an element kept for later."""
-        stopped = self._run(b, at, len(b), self._position - at)
+        stopped = self._run(b, at, self._position - at)
         self._position += stopped - at
         if self._position - self._skipped > self._limits.header_bytes:
             raise _too_much(f"The header is longer than {self._limits.header_bytes} bytes.")
@@ -98,28 +100,30 @@ class Scanner:
         until = at + self._need - len(self._pending)
         self._pending += view[at:until]
         if len(self._pending) >= self._need:
-            b = bytes(self._pending)
+            gathered = bytes(self._pending)
             self._pending.clear()
-            taken = self._parse(b, 0)
-            assert taken == len(b), "bulk data begin where an element's header ends"
+            self._take(gathered)
         return min(until, len(view))
 
     # --- PS3.10 7.1: preamble, prefix, file meta information ----------------------------------------------
 
-    def _preamble(self, b: bytes, p: int, n: int, base: int) -> int:
-        if n - p < _PREAMBLE:
+    def _preamble(self, b: bytes, p: int, base: int) -> int:
+        if len(b) - p < _PREAMBLE:
             return p
-        if b[p + 128 : p + 132] != b"DICM":
-            raise Refused("This is no DICOM file: the prefix DICM is missing after the preamble.")
         self._run = self._meta
-        return self._meta(b, p + _PREAMBLE, n, base)
+        if b[p + 128 : p + 132] == b"DICM":
+            return self._meta(b, p + _PREAMBLE, base)
+        if b.startswith(_FIRST_OF_META, p):  # some files lack the preamble, but have the file meta
+            return self._meta(b, p, base)
+        raise Refused("This is no DICOM file: the prefix DICM is missing after the preamble.")
 
-    def _meta(self, b: bytes, p: int, n: int, base: int) -> int:
-        while n - p >= 8:
+    def _meta(self, b: bytes, p: int, base: int) -> int:
+        n = len(b)
+        while n - p >= HEADER:
             key, vr, length = _meta_header(b, p)
             v = p + 8
             if key[:2] != b"\x02\x00":
-                return self._begin_dataset(b, p, n, base)
+                return self._begin_dataset(b, p, base)
             if not vr.isupper():  # Implicit VR is met here, too
                 length = _long_length(b, p + 4)[0]
             elif layout_of(vr.decode("latin-1")) == LONG:
@@ -127,7 +131,7 @@ class Scanner:
                     self._need = 12
                     return p
                 length, v = _long_length(b, p + 8)[0], p + 12
-            if base + v + length - _PREAMBLE > self._limits.meta_bytes:
+            if base + v + length > _PREAMBLE + self._limits.meta_bytes:
                 raise _too_much("The file meta information is too long.")
             if v + length > n:
                 self._need = v + length - p
@@ -135,10 +139,10 @@ class Scanner:
             if key == _TRANSFER_SYNTAX_KEY:
                 self._syntax = uids.normalised(b[v : v + length])
             p = v + length
-        self._need = 8
+        self._need = HEADER
         return p
 
-    def _begin_dataset(self, b: bytes, p: int, n: int, base: int) -> int:
+    def _begin_dataset(self, b: bytes, p: int, base: int) -> int:
         """The group after 0002 begins the data set, whatever (0002,0000) said."""
         syntax = self._syntax
         if not uids.is_acceptable(syntax):
@@ -148,18 +152,17 @@ class Scanner:
                 f"Transfer syntax {syntax} is not supported.", FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED
             )
         self.transfer_syntax_uid, self.dataset_offset = syntax, base + p
-        self._walker = Walker(self._limits, self._wanted, implicit=transfer_syntax.is_implicit(syntax))
+        self._walker = Walker(self._limits, self._wanted)
         self._run = self._dataset
-        return self._dataset(b, p, n, base)
+        return self._dataset(b, p, base)
 
     # --- the data set -------------------------------------------------------------------------------------
 
-    def _dataset(self, b: bytes, p: int, n: int, base: int) -> int:
+    def _dataset(self, b: bytes, p: int, base: int) -> int:
         walker = self._walker
         assert walker is not None
-        stopped = walker.run(b, p, n, base)
-        self._need, self._skip = walker.need, walker.skip
-        walker.skip = 0
+        stopped = walker.run(b, p, base)
+        self._need, self._skip, walker.skip = walker.need, walker.skip, 0
         if self.head is None:
             self.head = self._identity(walker.known)
         if (
@@ -171,13 +174,15 @@ class Scanner:
         return stopped
 
     def _identity(self, known: dict[str, bytes]) -> Head | None:
-        if not all(tag in known for tag in _IDENTITY):
+        if not all(tag in known for tag in IDENTITY):
             return None
-        found = {tag: uids.normalised(known[tag]) for tag in _IDENTITY}
-        for tag, uid in found.items():
-            if not uids.is_acceptable(uid):
-                raise Refused(f"The {_IDENTITY[tag]} is {'not valid' if uid else 'empty'}.")
-        return Head(*found.values(), transfer_syntax_uid=self._syntax)
+        return Head(
+            sop_class_uid=uids.normalised(known[tags.SOP_CLASS_UID]),
+            sop_instance_uid=uids.normalised(known[tags.SOP_INSTANCE_UID]),
+            study_instance_uid=uids.normalised(known[tags.STUDY_INSTANCE_UID]),
+            series_instance_uid=uids.normalised(known[tags.SERIES_INSTANCE_UID]),
+            transfer_syntax_uid=self._syntax,
+        )
 
     def close(self) -> Scan:
         """The file is over: what it is, or why it cannot be kept."""
@@ -189,28 +194,22 @@ class Scanner:
                 else "This is no DICOM file: it is shorter than a preamble."
             )
         # Fewer bytes than an element's header, all of them NUL: a writer's padding.
-        padding = len(self._pending) < 8 and not any(self._pending)
+        padding = len(self._pending) < HEADER and not any(self._pending)
         if self._skip or not walker.is_between_elements or not padding:
             raise Refused(_TRUNCATED)
-        self._judge_identity(walker.known)
-        assert self.head is not None
+        if self.head is None:
+            missing = next(name for tag, name in IDENTITY.items() if tag not in walker.known)
+            raise Refused(f"The {missing} is missing.")
         assert self.dataset_offset is not None
         return Scan(
             head=self.head,
-            json=_ascending(walker.json()) if walker.disordered else walker.json(),
+            json=_ascending(walker.json()) if walker.is_disordered else walker.json(),
             fields=walker.fields,
-            bulk=tuple({bulk.path: bulk for bulk in walker.bulk}.values()),
+            bulk=tuple(walker.bulk.values()),
             pixels=self._pixels(walker),
             dataset_offset=self.dataset_offset,
             size=self._position + len(self._pending),
         )
-
-    def _judge_identity(self, known: dict[str, bytes]) -> None:
-        missing = next((name for tag, name in _IDENTITY.items() if tag not in known), None)
-        if missing is not None:
-            raise Refused(f"The {missing} is missing.")
-        if self._identity(known) != self.head:
-            raise Refused("A UID of the instance is there twice, and the two differ.")
 
     def _pixels(self, walker: Walker) -> Pixels | None:
         if walker.encapsulated is not None:

@@ -6,13 +6,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pydicom.datadict import (
-    DicomDictionary,
-    dictionary_keyword,
-    dictionary_VR,
-    keyword_dict,
-    private_dictionary_VR,
-)
+from pydicom.datadict import dictionary_keyword, dictionary_VR, keyword_dict, private_dictionary_VR
 
 SPECIFIC_CHARACTER_SET: Final = "00080005"
 SOP_CLASS_UID: Final = "00080016"
@@ -39,7 +33,7 @@ _CHOICES: Final = {"OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW", "
 _HALVES: Final = Struct("<HH")
 
 SIGNED_OR_NOT: Final = frozenset(
-    f"{number:08X}" for number, entry in DicomDictionary.items() if entry[0] == "US or SS"
+    f"{number:08X}" for number in keyword_dict.values() if dictionary_VR(number) == "US or SS"
 )
 """Tags whose VR is SS when Pixel Representation is 1, else US."""
 
@@ -76,7 +70,10 @@ def vr_of(tag: str) -> str | None:
 
 def keyword_of(tag: str) -> str:
     """The keyword of a standard attribute, or nothing."""
-    return dictionary_keyword(int(tag, 16)) if int(tag, 16) in DicomDictionary else ""
+    try:
+        return dictionary_keyword(int(tag, 16))
+    except KeyError:
+        return ""
 
 
 def tag_of(keyword: str) -> str | None:
@@ -99,4 +96,5 @@ def private_vr(tag: str, creator: str) -> str:
 
 def standard_tags() -> list[tuple[str, str]]:
     """Every tag of the dictionary with its VR, choices decided as for Implicit VR."""
-    return [(f"{number:08X}", _CHOICES.get(entry[0], entry[0])) for number, entry in DicomDictionary.items()]
+    found = ((f"{number:08X}", dictionary_VR(number)) for number in keyword_dict.values())
+    return [(tag, _CHOICES.get(vr, vr)) for tag, vr in found]

@@ -24,8 +24,8 @@ _SAFE_INTEGER: Final = 1 << 53
 
 # One number as JSON wants it, short enough that a double keeps every digit. Atomic, so that no text is slow.
 _NUMBER: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]{1,2})?"
-_TOKEN: Final = rb"(?=[^\\]{1,17}(?:\\|\Z))" + _NUMBER
-_DECIMALS: Final = re.compile(rb"(?>" + _TOKEN + rb")(?:\\(?>" + _TOKEN + rb"))*+ ?\Z")
+_DECIMAL: Final = rb"(?=[^\\]{1,17}(?:\\|\Z))" + _NUMBER
+_DECIMALS: Final = re.compile(rb"(?>" + _DECIMAL + rb")(?:\\(?>" + _DECIMAL + rb"))*+ ?\Z")
 _INTEGER: Final = rb"(?>-?(?:0|[1-9][0-9]{0,14}+))"
 _INTEGERS: Final = re.compile(_INTEGER + rb"(?:\\" + _INTEGER + rb")*+ ?\Z")
 
@@ -35,9 +35,14 @@ _ZEROS_BEFORE: Final = re.compile(r"[^1-9]*")
 _DIGITS_KEPT: Final = 17  # of significant digits a double gives back
 
 
-def write_binary(value: bytes, decode: Decode) -> bytes:
-    """InlineBinary of what is no text and no number (PS3.18 F.2.7)."""
+def base64(value: bytes) -> bytes:
+    """InlineBinary (PS3.18 F.2.7)."""
     return b2a_base64(value, newline=False)
+
+
+def write_binary(value: bytes, decode: Decode) -> bytes:
+    """OB to OW and UN: what is no text and no number."""
+    return base64(value)
 
 
 def write_strings(value: bytes, decode: Decode) -> bytes:
@@ -123,7 +128,7 @@ def _number_writer(code: str, size: int) -> Writer:
 
     def write(value: bytes, decode: Decode) -> bytes | None:
         if len(value) == size:
-            return b"%d" % one(value)
+            return b"%d" % (one(value)[0],)
         if len(value) % size:
             return None
         return orjson.dumps(unpack(f"<{len(value) // size}{code}", value))[1:-1]
