@@ -27,17 +27,17 @@ MAX_FRAME_BYTES: Final = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video as it is served: extents, a media type, and the hash that names these bytes for ever."""
+    """A video as it is served: extents, a media type, and what tells this rendition from another."""
 
     extents: Extents
     media_type: str
-    etag: str
+    version: str
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
     """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say."""
     if transfer_syntax.is_video(located.transfer_syntax_uid):
-        return await _poster(tools, located)
+        raise NotAcceptable("Pictures of a video are not made here yet; /rendered plays it as video/mp4.")
     data, image, bit_offset = await _frame(tools, located, number)
     return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
 
@@ -83,9 +83,10 @@ async def video(tools: Tools, located: Located) -> Video:
     if not transfer_syntax.is_video(located.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
     made = await _made(tools, located, renditions.MP4)
+    assert made.key and made.media_type and made.sha256, "a ready rendition has all of them"
     whole = await retrieve.stream(tools, located)
-    extents = joined(_located(span, made, whole) for span in made.layout)
-    return Video(extents, made.media_type, f"{located.dataset_sha256.hex()[:32]}-{made.sha256.hex()[:16]}")
+    extents = joined(_located(span, made.key, whole) for span in made.layout)
+    return Video(extents, made.media_type, made.sha256.hex()[:16])
 
 
 async def _made(tools: Tools, located: Located, kind: str) -> Rendition:
@@ -97,8 +98,8 @@ async def _made(tools: Tools, located: Located, kind: str) -> Rendition:
     return made
 
 
-def _located(span: Span, made: Rendition, stream: Extents) -> Extents:
+def _located(span: Span, key: str, stream: Extents) -> Extents:
     """Where a piece of the rendition lies: in its own object, or in the stored instance."""
     if span.source == "stream":
         return stream.slice(span.offset, span.offset + span.length)
-    return Extents([Extent(made.key, span.offset, span.length)])
+    return Extents([Extent(key, span.offset, span.length)])

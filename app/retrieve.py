@@ -10,7 +10,9 @@ from app.dicom import transfer_syntax
 from app.errors import NotAcceptable, NotFound
 from app.extent import Extent, Extents
 from app.index import extents as index_extents
+from app.index import metadata as index_metadata
 from app.index.extents import Located, PixelRow
+from app.index.metadata import Document
 from app.tools import Tools
 
 FRAGMENT = struct.Struct("<QQ")
@@ -34,6 +36,26 @@ def instances(tools: Tools, study: str, series: str | None = None) -> AsyncItera
 async def instance(tools: Tools, study: str, series: str, instance: str) -> Located:
     """One instance; raises NotFound."""
     return await index_extents.instance(tools.index, study, series, instance)
+
+
+async def representative(tools: Tools, study: str, series: str | None = None) -> Located:
+    """The instance whose picture stands for a study or series: its first one that has pixels."""
+    async for page in index_extents.instances(tools.index, study, series):
+        for located in page:
+            if located.number_of_frames:
+                return located
+    raise NotFound("Nothing with a picture is stored under this study or series.")
+
+
+async def metadata(
+    tools: Tools, root: str, study: str, series: str | None = None, instance: str | None = None
+) -> Document:
+    """The data sets of a study, a series or an instance, with bulk data below `root`; raises NotFound."""
+    if series is None:
+        return await index_metadata.study(tools.index, study, root)
+    if instance is None:
+        return await index_metadata.series(tools.index, study, series, root)
+    return await index_metadata.instance(tools.index, study, series, instance, root)
 
 
 def whole(located: Located) -> Extents:
@@ -68,7 +90,8 @@ async def bulkdata(tools: Tools, located: Located, path: str) -> Value:
     bulk = await index_extents.bulk(tools.index, located.instance_id, path)
     if bulk is None:
         raise NotFound("The instance has no bulk data under this path.")
-    extents = Extents([Extent(located.key, bulk.offset, bulk.length)])
+    _vr, offset, length = bulk
+    extents = Extents([Extent(located.key, offset, length)])
     return Value(extents, "application/octet-stream", transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN)
 
 

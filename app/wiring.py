@@ -70,7 +70,7 @@ async def _jobs(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with tools(settings) as opened:
-        await jobs.run(opened, stop)
+        await jobs.run(opened.index, opened.storage, stop=stop)
 
 
 def web(settings: Settings) -> Starlette:
@@ -156,7 +156,9 @@ def _prepare(settings: Settings) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=lambda _out, _error: None)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=lambda _out, _error: None
+        )
     )
     structlog.configure(
         processors=[
@@ -164,7 +166,9 @@ def _prepare(settings: Settings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level.upper()]
+        ),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

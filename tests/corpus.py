@@ -21,9 +21,7 @@ from pydicom.uid import (
 
 from tests import make
 
-SHARED = Path(
-    os.environ.get("REELWEB_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")
-)
+SHARED = Path(os.environ.get("REELWEB_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,9 @@ def shared() -> Iterator[Case]:
         return
     with manifest.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines, delimiter="\t"):
-            expected = {"stored": "stored"}.get(row["stow"], "refused" if row["stow"].startswith("refused") else "either")
+            expected = {"stored": "stored"}.get(
+                row["stow"], "refused" if row["stow"].startswith("refused") else "either"
+            )
             yield Case(row["file"], (SHARED / row["file"]).read_bytes(), expected)
 
 
@@ -54,7 +54,9 @@ def made() -> Iterator[Case]:
     """Objects of every shape that the server tells apart, made here."""
     yield Case("made/ct-explicit", make.instance(), "stored")
     yield Case("made/ct-implicit", make.instance(ImplicitVRLittleEndian), "stored")
-    yield Case("made/no-pixels", make.instance(PixelData=None, Rows=None, Columns=None, Modality="SR"), "stored")
+    yield Case(
+        "made/no-pixels", make.instance(PixelData=None, Rows=None, Columns=None, Modality="SR"), "stored"
+    )
     yield Case("made/multi-frame", make.instance(NumberOfFrames=3, PixelData=bytes(range(96))), "stored")
     yield Case("made/colour", make.instance(**_colour(0)), "stored")
     yield Case("made/colour-planes", make.instance(**_colour(1)), "stored")
@@ -63,7 +65,9 @@ def made() -> Iterator[Case]:
     yield Case("made/large-private", make.part10(_private()), "stored")
     for name, syntax, frame in _compressed():
         yield Case(f"made/{name}", make.encapsulated([frame], syntax, **_eight_bits()), "stored")
-        yield Case(f"made/{name}-3", make.encapsulated([frame] * 3, syntax, has_bot=False, **_eight_bits()), "stored")
+        yield Case(
+            f"made/{name}-3", make.encapsulated([frame] * 3, syntax, has_bot=False, **_eight_bits()), "stored"
+        )
     yield Case("made/no-study-uid", make.instance(StudyInstanceUID=None), "refused")
     yield Case("made/no-sop-instance-uid", make.instance(SOPInstanceUID=None), "refused")
     yield Case("made/cut-in-pixels", make.instance()[:-7], "refused")
@@ -110,5 +114,3 @@ def _compressed() -> Iterator[tuple[str, str, bytes]]:
     yield "jpeg", str(JPEGBaseline8Bit), imagecodecs.jpeg8_encode(picture, level=90)
     yield "jpeg-ls", str(JPEGLSLossless), imagecodecs.jpegls_encode(picture)
     yield "j2k", str(JPEG2000Lossless), imagecodecs.jpeg2k_encode(picture, codecformat="j2k", reversible=True)
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -17,7 +17,7 @@ from app.settings import Settings
 @contextmanager
 def running(settings: Settings) -> Iterator[str]:
     """Serve with these settings while the block lasts; gives the server's address."""
-    ready, ends = threading.Event(), []
+    ready, ends = threading.Event(), list[Callable[[], object]]()
     listening = socket.create_server(("127.0.0.1", 0))
     port: int = listening.getsockname()[1]
     thread = threading.Thread(target=lambda: asyncio.run(_serve(settings, listening, ready, ends)))
@@ -32,7 +32,7 @@ def running(settings: Settings) -> Iterator[str]:
         assert not thread.is_alive(), "the server did not stop"
 
 
-async def _serve(settings: Settings, listening: socket.socket, ready: threading.Event, ends: list) -> None:
+async def _serve(settings: Settings, listening: socket.socket, ready: threading.Event, ends: list[Callable[[], object]]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     config = uvicorn.Config(
         wiring.web(settings), log_config=None, access_log=False, server_header=False, proxy_headers=False
@@ -45,7 +45,7 @@ async def _serve(settings: Settings, listening: socket.socket, ready: threading.
 
     ends.append(lambda: loop.call_soon_threadsafe(end))
     async with wiring.tools(settings) as opened, asyncio.TaskGroup() as group:
-        group.create_task(jobs.run(opened, stop))
+        group.create_task(jobs.run(opened.index, opened.storage, stop=stop))
         serving = group.create_task(server.serve(sockets=[listening]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)

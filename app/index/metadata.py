@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 import asyncpg
+from isal import isal_zlib
 
 from app.errors import NotFound, Unavailable
 from app.index import documents
@@ -66,6 +67,18 @@ returning octet_length(gzip) as length"""
 _REST = """
 select substr(gzip, $4::integer + 1, $5::integer) from series_metadata
 where series_id = $1 and version = $2 and root = $3"""
+
+
+_DATASET = "select metadata from instance where id = $1"
+
+
+async def dataset(index: Index, instance_id: int) -> bytes:
+    """One instance's DICOM JSON as it was scanned; its bulk data has no addresses."""
+    row = await index.reader.fetchrow(_DATASET, instance_id)
+    if row is None:
+        raise NotFound("This instance is gone.")
+    text: bytes = isal_zlib.decompress(row["metadata"])
+    return text
 
 
 @dataclass(frozen=True, slots=True)

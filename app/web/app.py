@@ -52,7 +52,8 @@ DICOMWEB = [
     Route(STUDY + "/instances", qido.instances, methods=["GET"]),
     Route(SERIES + "/instances", qido.instances, methods=["GET"]),
     Route(STUDY, by_method(GET=wado.instances, POST=stow.studies), methods=["GET", "POST"]),
-    *(Route(level, wado.instances, methods=["GET"]) for level in (SERIES, INSTANCE)),
+    Route(SERIES, wado.instances, methods=["GET"]),
+    Route(INSTANCE, wado.instance, methods=["GET"]),
     *(Route(f"{level}/metadata", metadata.metadata, methods=["GET"]) for level in (STUDY, SERIES, INSTANCE)),
     *(
         Route(f"{level}/thumbnail", rendered.thumbnail, methods=["GET"])

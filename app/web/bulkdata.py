@@ -44,6 +44,8 @@ def _offers(value: Value) -> list[Offer]:
     """A single part comes first: it takes ranges. Frames that are joined cannot be told apart again."""
     forms = (True,) if len(value.frames) > 1 else (False, True)
     return [
-        Offer(value.media_type, value.transfer_syntax_uid, multipart=multipart, also="application/octet-stream")
+        Offer(
+            value.media_type, value.transfer_syntax_uid, multipart=multipart, also="application/octet-stream"
+        )
         for multipart in forms
     ]

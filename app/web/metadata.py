@@ -32,9 +32,7 @@ async def metadata(request: Request) -> Response:
         return Response(status_code=304, headers=headers)
     pieces = document.gzip() if compressed else document.identity()
     first = await anext(pieces)  # an error is told before the status is sent
-    return StreamingResponse(
-        _chained(first, pieces), headers=headers, media_type=choice.offer.media_type
-    )
+    return StreamingResponse(_chained(first, pieces), headers=headers, media_type=choice.offer.media_type)
 
 
 def takes_gzip(header: str) -> bool:

@@ -64,7 +64,7 @@ def answer(method: str, asked: Mapping[str, str], length: int, validators: Valid
     """
     headers = validators.headers() | {"Accept-Ranges": "bytes"}
     _check_preconditions(asked, validators)
-    if _unchanged(asked, validators):
+    if is_unchanged(asked, validators):
         return Answer(304, 0, 0, headers)
     # Range has no meaning for HEAD (14.2)
     found = _requested(asked, length, validators) if method == "GET" else None
@@ -125,7 +125,8 @@ def _check_preconditions(asked: Mapping[str, str], validators: Validators) -> No
         raise PreconditionFailed("It was modified since the date of If-Unmodified-Since.")
 
 
-def _unchanged(asked: Mapping[str, str], validators: Validators) -> bool:
+def is_unchanged(asked: Mapping[str, str], validators: Validators) -> bool:
+    """Whether the client has this version already, by If-None-Match or If-Modified-Since (13.1)."""
     known = asked.get("if-none-match")
     if known is not None:
         if known.strip() == "*":

@@ -26,7 +26,11 @@ from app.web.wado import VARY, validators
 PICTURES: Final = (Offer("image/jpeg"), Offer("image/png"))
 VIDEO: Final = (Offer("video/mp4"), *PICTURES)
 HEVC_VIDEO: Final = (Offer("video/mp4"), Offer("video/h265"), *PICTURES)
-FUNCTIONS: Final = {"linear": Function.LINEAR, "linear-exact": Function.LINEAR_EXACT, "sigmoid": Function.SIGMOID}
+FUNCTIONS: Final = {
+    "linear": Function.LINEAR,
+    "linear-exact": Function.LINEAR_EXACT,
+    "sigmoid": Function.SIGMOID,
+}
 SMALL: Final = 256
 
 
@@ -101,9 +105,7 @@ async def _picture(request: Request, located: Located, number: int, asked: Optio
 
 def options(query: QueryParams, media_type: str, viewport: Viewport | None = None) -> Options:
     """The rendering that the parameters ask for; raises BadRequest that names the one that is wrong."""
-    return Options(
-        media_type, _quality(query), _window(query), _viewport(query) or viewport
-    )
+    return Options(media_type, _quality(query), _window(query), _viewport(query) or viewport)
 
 
 def _quality(query: QueryParams) -> int | None:
@@ -125,7 +127,9 @@ def _window(query: QueryParams) -> Window | None:
     except (ValueError, KeyError):
         window = None
     if window is None or not window.valid:
-        raise BadRequest("window is center,width or center,width,function with linear, linear-exact or sigmoid.")
+        raise BadRequest(
+            "window is center,width or center,width,function with linear, linear-exact or sigmoid."
+        )
     return window
 
 
@@ -145,4 +149,6 @@ def _viewport(query: QueryParams) -> Viewport | None:
     return Viewport(width, height, x or 0, y or 0, source_width, source_height)
 
 
-VIEWPORT: Final = "viewport is width,height in pixels, and the part of the frame that is shown: x,y,width,height."
+VIEWPORT: Final = (
+    "viewport is width,height in pixels, and the part of the frame that is shown: x,y,width,height."
+)

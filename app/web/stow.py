@@ -107,7 +107,9 @@ async def studies(request: Request) -> Response:
     if sent is not None and sent.type == DICOM:
         outcomes.add(await store.instance(request.state["tools"], received(request), study))
     elif sent is not None and sent.type == "multipart/related" and _root_type(sent) == DICOM:
-        await _parts(request, multipart.Reader(received(request), sent.parameters.get("boundary", "")), outcomes)
+        await _parts(
+            request, multipart.Reader(received(request), sent.parameters.get("boundary", "")), outcomes
+        )
     else:
         raise UnsupportedMediaType(
             'This resource takes multipart/related; type="application/dicom", or application/dicom.'

@@ -38,9 +38,7 @@ def told(server: str) -> Mapping[str, Any]:
 
 def urls(told: Mapping[str, Any]) -> dict[str, str]:
     """The URL of each stored instance by its SOP Instance UID."""
-    return {
-        item["00081155"]["Value"][0]: item["00081190"]["Value"][0] for item in told["00081199"]["Value"]
-    }
+    return {item["00081155"]["Value"][0]: item["00081190"]["Value"][0] for item in told["00081199"]["Value"]}
 
 
 def read(case: corpus.Case) -> Dataset:
@@ -63,7 +61,9 @@ def test_every_part_has_an_outcome(told: Mapping[str, Any]):
 
 
 @pytest.mark.parametrize("name", expected("stored"))
-def test_what_should_be_stored_comes_back_identical_and_is_found(told: Mapping[str, Any], server: str, name: str):
+def test_what_should_be_stored_comes_back_identical_and_is_found(
+    told: Mapping[str, Any], server: str, name: str
+):
     case = CASES[name]
     if is_later(case):
         pytest.xfail("the scanner does not read this encoding yet")
