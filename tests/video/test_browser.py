@@ -44,7 +44,7 @@ async def test_chromium_plays_and_seeks(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 async def test_chromium_says_what_it_cannot_play(tmp_path: Path) -> None:
-    """The helper tells an error from silence, and sound alone from a video: Debian's chromium has no HEVC."""
+    """The player tells an error from silence, and sound alone from a video: Debian's chromium has no HEVC."""
     files = {
         "hevc": await answer(make_video.stream(tmp_path / "hevc", Clip("hevc"))),
         "heard": await answer(make_video.stream(tmp_path / "heard", Clip("hevc", sound="aac"))),
