@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from time import monotonic
 from typing import Final
 
@@ -19,7 +19,7 @@ _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another
 Run = list[Extent]
 
 
-async def stream(storage: Storage, extents: Extents) -> AsyncIterator[memoryview]:
+async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryview, None]:
     """The bytes in order. Pieces grow while they are taken at once and are small again after a wait.
 
     Raises what `Storage.read` raises: a piece is whole and right, or it does not come.

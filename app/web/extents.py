@@ -7,15 +7,17 @@ client takes a part for the whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from app.errors import ReelwebError
 from app.extent import Extents
 from app.storage.protocol import Storage
 from app.storage.stream import stream
@@ -23,8 +25,9 @@ from app.web import connection, multipart, ranges
 from app.web.ranges import Validators
 
 Body = Extents | bytes
-Pieces = AsyncIterator[bytes | memoryview]
+Pieces = AsyncGenerator[bytes | memoryview, None]
 
+_log = structlog.get_logger(__name__)
 STALL_S: Final = 60.0
 _JOINED: Final = 16 << 10  # up to this length a part's header and body are one message
 _UNVALIDATED: Final = Validators()
@@ -84,7 +87,7 @@ class MultipartResponse(Response):
         self,
         storage: Storage,
         root_type: str,
-        parts: Sequence[Part] | AsyncIterator[Part],
+        parts: Sequence[Part] | AsyncGenerator[Part, None],
         *,
         headers: Mapping[str, str] | None = None,
         stall_s: float = STALL_S,
@@ -114,10 +117,8 @@ class _Sender:
     def __init__(self, scope: Scope, receive: Receive, send: Send, stall_s: float) -> None:
         self._scope, self._receive, self._send, self._stall_s = scope, receive, send, stall_s
 
-    async def run(
-        self, response: Response, pieces: AsyncIterator[bytes | memoryview], length: int | None
-    ) -> None:
-        async with aclosing(pieces):  # type: ignore[type-var]  # async generators, all of them
+    async def run(self, response: Response, pieces: Pieces, length: int | None) -> None:
+        async with aclosing(pieces):
             # Read before the status is sent: an object that is gone is an error that the client can read.
             first = await anext(pieces, b"")
             await self._send(_start(response))
@@ -136,9 +137,11 @@ class _Sender:
         try:
             async with asyncio.timeout(self._stall_s) as stall:
                 await self._send_each(first, pieces, length, gone, stall)
-        except TimeoutError:
-            if not stall.expired() or not connection.abort(self._scope):
-                raise
+        except (TimeoutError, ReelwebError) as error:
+            reason = str(error) or "The client takes nothing."
+            _log.warning("answer cut short", path=self._scope["path"], reason=reason)
+            if not connection.abort(self._scope):
+                raise RuntimeError("an answer was cut short") from error
             await gone
 
     async def _send_each(
@@ -197,31 +200,38 @@ async def _pieces(storage: Storage, body: Body) -> Pieces:
     if isinstance(body, bytes):
         yield body
         return
-    async with aclosing(stream(storage, body)) as pieces:  # type: ignore[type-var]  # an async generator
+    async with aclosing(stream(storage, body)) as pieces:
         async for piece in pieces:
             yield piece
 
 
-async def _each(parts: Sequence[Part]) -> AsyncIterator[Part]:
+async def _each(parts: Sequence[Part]) -> AsyncGenerator[Part, None]:
     for part in parts:
         yield part
 
 
-async def _multipart_pieces(storage: Storage, parts: AsyncIterator[Part], boundary: str) -> Pieces:
-    first = True
-    async for part in parts:
-        head = multipart.opening(boundary, part.content_type, part.location, first=first)
-        first = False
-        async with aclosing(_pieces(storage, part.body)) as pieces:  # type: ignore[type-var]  # see above
-            async for piece in pieces:
-                if head and len(piece) > _JOINED:
-                    yield head
-                    yield piece
-                else:
-                    yield b"".join((head, piece)) if head else piece
-                head = b""
-        if head:
+async def _headed(head: bytes, body: Pieces) -> Pieces:
+    """The head goes out only when the body's first bytes were read."""
+    async with aclosing(body):
+        first = await anext(body, b"")
+        if len(first) > _JOINED:
             yield head
+            yield first
+        else:
+            yield b"".join((head, first))
+        async for piece in body:
+            yield piece
+
+
+async def _multipart_pieces(storage: Storage, parts: AsyncGenerator[Part, None], boundary: str) -> Pieces:
+    first = True
+    async with aclosing(parts):
+        async for part in parts:
+            head = multipart.opening(boundary, part.content_type, part.location, first=first)
+            first = False
+            async with aclosing(_headed(head, _pieces(storage, part.body))) as pieces:
+                async for piece in pieces:
+                    yield piece
     yield multipart.closing(boundary)
 
 
