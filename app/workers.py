@@ -12,6 +12,7 @@ from app.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_STOPPING = "The server is stopping."
 
 
 class Workers:
@@ -52,10 +53,18 @@ class Workers:
             if not limit.expired():  # the function's own
                 raise
             raise Unavailable("Making the picture took too long; try again later.") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise Unavailable(_STOPPING) from error  # the pool dropped the work, nobody cancelled the caller
 
     def _submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         loop = asyncio.get_running_loop()
-        work = self._executor.submit(function, *args, **kwargs)
+        try:
+            work = self._executor.submit(function, *args, **kwargs)
+        except RuntimeError as error:
+            raise Unavailable(_STOPPING) from error
         self._taken += 1
         work.add_done_callback(lambda _: _leave(loop, self._release))
         return work

@@ -14,7 +14,8 @@ Floats = npt.NDArray[np.float64]
 def gray(stored: Array, image: Image, window: Window | None = None) -> Bytes:
     """A monochrome frame as it is to be seen; without any window its own range is spread over the display."""
     if stored.dtype.kind == "f" or stored.dtype.itemsize > 2:
-        return _direct(stored, image, window)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _direct(stored, image, window)
     low, high = (int(end) for end in _range(stored, image))
     if high - low >= stored.size:
         return _direct(stored, image, window)
@@ -82,7 +83,7 @@ def _shade(values: Array, image: Image, window: Window | None) -> Bytes:
         shares = image.voi_lut.look_up(shown) / ((1 << image.voi_lut.bits) - 1)
     if image.inverse:
         shares = 1 - shares
-    return (shares * 255 + 0.5).astype(np.uint8)
+    return (np.nan_to_num(shares) * 255 + 0.5).astype(np.uint8)
 
 
 def modality(values: Array, image: Image) -> Floats:
