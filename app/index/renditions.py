@@ -17,7 +17,7 @@ from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.extents import LOCATED, Located, located
-from app.index.queue import MP4, MP4_MAKER
+from app.index.queue import MP4, MP4_MAKER, WAITING
 
 __all__ = [
     "MP4",
