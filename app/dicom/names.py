@@ -20,6 +20,7 @@ _LONGEST = 1000
 def fold(text: str) -> str:
     """Without case, accents and differences of width; kana keep their voicing marks."""
     apart = unicodedata.normalize("NFKD", text.replace("\0", "")).casefold()
+    apart = unicodedata.normalize("NFKD", apart)  # folding composes a few again
     return unicodedata.normalize("NFC", _ACCENTS.sub("", apart)).translate(_LETTERS)
 
 
