@@ -39,10 +39,10 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not heavy"
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not heavy"
 
 test-all: setup
-	HYPOTHESIS_PROFILE=heavy $(BIN)/python -m pytest -n 2
+	HYPOTHESIS_PROFILE=heavy $(BIN)/python -m pytest -n 2 --dist loadscope
 
 bench: setup
 	for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done

@@ -83,7 +83,9 @@ async def video(tools: Tools, located: Located) -> Video:
     if not transfer_syntax.is_video(located.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
     made = await _made(tools, located, renditions.MP4)
-    assert made.key and made.media_type and made.sha256, "a ready rendition has all of them"
+    assert made.key is not None
+    assert made.media_type is not None
+    assert made.sha256 is not None
     whole = await retrieve.stream(tools, located)
     extents = joined(_located(span, made.key, whole) for span in made.layout)
     return Video(extents, made.media_type, made.sha256.hex()[:16])

@@ -18,7 +18,6 @@ from app.tools import Tools
 
 log = structlog.get_logger("reelweb.store")
 
-TOO_LARGE = FailureReason.OUT_OF_RESOURCES
 SLICE = 32 << 10  # of a header at a time, so that a hostile one cannot hold the event loop
 
 
@@ -62,8 +61,7 @@ async def _upload(
                 async for chunk in seen:
                     _judge(scanner.head, study)
                     size += len(chunk)
-                    if tools.max_instance_bytes is not None and size > tools.max_instance_bytes:
-                        raise Refused("The instance is larger than this server takes.", TOO_LARGE)
+                    _bound(size, tools.max_instance_bytes)
                     await upload.write(chunk)
             scan = scanner.close()
             _judge(scan.head, study)
@@ -90,6 +88,11 @@ async def _scanned(
             upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
             told = True
         yield chunk
+
+
+def _bound(size: int, most: int | None) -> None:
+    if most is not None and size > most:
+        raise Refused("The instance is larger than this server takes.", FailureReason.OUT_OF_RESOURCES)
 
 
 def _judge(head: Head | None, study: str | None) -> None:

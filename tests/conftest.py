@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from app.index import Index, Knobs, opened
 from app.settings import Settings
+from app.storage import keys
 from tests import cluster
 from tests.running import running
 
@@ -57,6 +60,21 @@ def database(migrated: str) -> Iterator[str]:
     """A migrated database without rows."""
     yield migrated
     cluster.clear(migrated)
+
+
+@pytest.fixture
+async def index(database: str) -> AsyncIterator[Index]:
+    """The index over a database without rows."""
+    async with opened(database, keys.new, Knobs(readers=4)) as index:
+        yield index
+
+
+@pytest.fixture
+async def sql(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection of the test's own."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(scope="module")

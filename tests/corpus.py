@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -75,11 +76,11 @@ def made() -> Iterator[Case]:
     yield Case("made/empty", b"", "refused")
 
 
-def _eight_bits() -> dict[str, object]:
+def _eight_bits() -> dict[str, Any]:
     return {"Rows": 16, "Columns": 16, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
 
 
-def _colour(planar: int) -> dict[str, object]:
+def _colour(planar: int) -> dict[str, Any]:
     return _eight_bits() | {
         "SamplesPerPixel": 3,
         "PhotometricInterpretation": "RGB",
@@ -111,6 +112,10 @@ def _compressed() -> Iterator[tuple[str, str, bytes]]:
     import imagecodecs  # noqa: PLC0415 # a second to import, and only the journeys need it
 
     picture = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    yield "jpeg", str(JPEGBaseline8Bit), imagecodecs.jpeg8_encode(picture, level=90)
-    yield "jpeg-ls", str(JPEGLSLossless), imagecodecs.jpegls_encode(picture)
-    yield "j2k", str(JPEG2000Lossless), imagecodecs.jpeg2k_encode(picture, codecformat="j2k", reversible=True)
+    yield "jpeg", str(JPEGBaseline8Bit), bytes(imagecodecs.jpeg8_encode(picture, level=90))
+    yield "jpeg-ls", str(JPEGLSLossless), bytes(imagecodecs.jpegls_encode(picture))
+    yield (
+        "j2k",
+        str(JPEG2000Lossless),
+        bytes(imagecodecs.jpeg2k_encode(picture, codecformat="j2k", reversible=True)),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -274,3 +275,14 @@ def _copy(source: BinaryIO, target: BinaryIO, size: int, digest: hashlib._Hash) 
         digest.update(piece)
         target.write(piece)
         size -= len(piece)
+
+
+def large(path: Path, target: int) -> Made:
+    """A faststart-less H.264 video with sound of about `target` bytes, in fragments of 1 GiB."""
+    clip = Clip(sound="aac", width=1280, height=720, kilobits=20_000)
+    unit = stream(path.with_suffix(".unit"), clip, "mp4").stat().st_size
+    return instance(path, clip, times=max(target // unit, 1), fragment_size=1 << 30)
+
+
+if __name__ == "__main__":
+    instance(Path(sys.argv[1]), Clip(sound="aac", width=640, height=480, kilobits=1500), times=6)

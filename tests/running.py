@@ -32,7 +32,9 @@ def running(settings: Settings) -> Iterator[str]:
         assert not thread.is_alive(), "the server did not stop"
 
 
-async def _serve(settings: Settings, listening: socket.socket, ready: threading.Event, ends: list[Callable[[], object]]) -> None:
+async def _serve(
+    settings: Settings, listening: socket.socket, ready: threading.Event, ends: list[Callable[[], object]]
+) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     config = uvicorn.Config(
         wiring.web(settings), log_config=None, access_log=False, server_header=False, proxy_headers=False
@@ -47,7 +49,7 @@ async def _serve(settings: Settings, listening: socket.socket, ready: threading.
     async with wiring.tools(settings) as opened, asyncio.TaskGroup() as group:
         group.create_task(jobs.run(opened.index, opened.storage, stop=stop))
         serving = group.create_task(server.serve(sockets=[listening]))
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells by a flag
             await asyncio.sleep(0.01)
         ready.set()
 

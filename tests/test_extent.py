@@ -1,5 +1,7 @@
 """Extents are one stream: every slice equals the slice of the joined bytes."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +22,7 @@ def read(extents: Extents, content: bytes) -> bytes:
 
 
 @given(LENGTHS, st.integers(-5, 500), st.integers(-5, 500))
-def test_a_slice_holds_exactly_the_bytes_asked_for(lengths: list[int], start: int, stop: int):
+def test_a_slice_holds_exactly_the_bytes_asked_for(lengths: list[int], start: int, stop: int) -> None:
     extents, content, whole = laid_out(lengths)
     assert extents.length == len(whole)
     part = extents.slice(start, stop)
@@ -30,14 +32,14 @@ def test_a_slice_holds_exactly_the_bytes_asked_for(lengths: list[int], start: in
 
 
 @given(LENGTHS, st.lists(st.integers(0, 500), max_size=5))
-def test_slices_joined_are_the_whole_again(lengths: list[int], cuts: list[int]):
+def test_slices_joined_are_the_whole_again(lengths: list[int], cuts: list[int]) -> None:
     extents, content, whole = laid_out(lengths)
     edges = [0, *sorted(min(cut, extents.length) for cut in cuts), extents.length]
-    parts = [extents.slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [extents.slice(start, stop) for start, stop in pairwise(edges)]
     assert read(joined(parts), content) == whole
 
 
-def test_no_extents_are_an_empty_stream():
+def test_no_extents_are_an_empty_stream() -> None:
     empty = Extents([])
     assert empty.length == 0
     assert list(empty.slice(0, 10)) == []

@@ -91,6 +91,7 @@ class Hosts:
         self._allowed = policy.allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it in, or answer 421."""
         if scope["type"] == "http" and scope["path"] not in PROBES and not self._knows(scope):
             answer = problem(
                 scope,
@@ -114,6 +115,7 @@ class Tokens:
         self._tokens = policy.tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it in, or answer 401 or 403."""
         if scope["type"] == "http" and self._tokens is not None and not _is_open(scope["path"]):
             refusal = self._refusal(scope)
             if refusal is not None:

@@ -24,8 +24,9 @@ from app.web import (
     problems,
     qido,
     rendered,
+    stow,
+    wado,
 )
-from app.web import stow, wado
 from app.web.state import Request
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from starlette.responses import Response
@@ -31,7 +31,7 @@ async def frames(request: Request) -> Response:
     choice = accept.choose(accepted(request), _offers(located, len(numbers)))
     offer = choice.offer
     aligned = (await retrieve.pixels(tools, located)).frame_bits % 8 == 0
-    parts: Sequence[Part] | AsyncIterator[Part]
+    parts: Sequence[Part] | AsyncGenerator[Part]
     here = url(root(request), located)
     if offer.transfer_syntax == _stored_syntax(located) and aligned:
         parts = [
@@ -52,7 +52,7 @@ async def frames(request: Request) -> Response:
 
 async def _decoded(
     request: Request, located: Located, offer: Offer, numbers: Sequence[int]
-) -> AsyncIterator[Part]:
+) -> AsyncGenerator[Part]:
     """One frame at a time: only one is held."""
     here = url(root(request), located)
     for number in numbers:

@@ -40,6 +40,7 @@ class Observe:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, and see it end."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -51,7 +52,7 @@ class Observe:
                 await self._app(scope, receive, seen.send)
             except ClientDisconnect:
                 seen.status = seen.status or CLIENT_GONE
-            except Exception as error:  # the last door before the socket
+            except Exception as error:  # noqa: BLE001 - the last door before the socket
                 await self._failed(scope, receive, seen, error)
         _report(scope, seen, time.perf_counter() - started)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from starlette.responses import Response
@@ -63,7 +63,7 @@ def validators(located: Located, variant: str = "") -> Validators:
     return Validators(f'"{digest}{variant and "-" + variant}"', located.stored_at)
 
 
-async def _parts(request: Request, choice: Choice) -> AsyncIterator[Part]:
+async def _parts(request: Request, choice: Choice) -> AsyncGenerator[Part]:
     tools, path = request.state["tools"], request.path_params
     here, some = root(request), False
     async for page in retrieve.instances(tools, path["study"], path.get("series")):
@@ -89,7 +89,7 @@ def url(here: str, located: Located) -> str:
     )
 
 
-async def _chained(first: Part, rest: AsyncIterator[Part]) -> AsyncIterator[Part]:
+async def _chained(first: Part, rest: AsyncGenerator[Part]) -> AsyncGenerator[Part]:
     yield first
     async for part in rest:
         yield part

@@ -63,21 +63,21 @@ PROXIED = Policy(trusted_proxies=networks(("10.0.0.0/24",)))
 )
 def test_answers_carry_the_address_that_the_client_can_reach(
     asked: dict[str, Any], policy: Policy, expected: str
-):
+) -> None:
     assert root(asked, policy) == expected
 
 
-def test_the_tokens_file_is_names_scopes_and_digests():
+def test_the_tokens_file_is_names_scopes_and_digests() -> None:
     """Blank lines and remarks are passed over; the secret itself stands nowhere."""
     (token,) = read_tokens(f"# who\n\nviewer read,write {DIGEST}  # ward 3\n")
-    assert (token.name, token.scopes) == ("viewer", {"read", "write"})
+    assert (token.name, token.scopes) == ("viewer", frozenset({"read", "write"}))
     assert token.sha256.hex() == DIGEST
 
 
 @pytest.mark.parametrize(
     "line", ["viewer", f"viewer admin {DIGEST}", "viewer read 1234", "viewer read xyz", "a b c d"]
 )
-def test_a_wrong_line_is_told_by_its_number_and_never_by_its_content(line: str):
+def test_a_wrong_line_is_told_by_its_number_and_never_by_its_content(line: str) -> None:
     with pytest.raises(ValueError, match="line 2") as told:
         read_tokens(f"ok read {DIGEST}\n{line}\n")
     assert "viewer" not in str(told.value)
@@ -91,9 +91,9 @@ def test_a_wrong_line_is_told_by_its_number_and_never_by_its_content(line: str):
         ("https://u:p@h.example", "h.example"),
     ],
 )
-def test_the_host_of_a_url_is_written_as_in_a_host_header(url: str, host: str):
+def test_the_host_of_a_url_is_written_as_in_a_host_header(url: str, host: str) -> None:
     assert host_of(url) == host
 
 
-def test_loopback_names_are_let_in_by_default():
+def test_loopback_names_are_let_in_by_default() -> None:
     assert {"localhost", "127.0.0.1", "[::1]"} == LOOPBACK_NAMES
