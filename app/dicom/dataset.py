@@ -84,7 +84,6 @@ class Walker:
         self.need, self.skip = HEADER, 0
         self.tap: Callable[[memoryview], None] | None = None
         self._context = Context()
-        self._plans = self._context.plans  # the context's; none where only items may come
         self._end, self._last = maxsize, ""
         self._sequences: list[_Sequence] = []
         self._fragments: Encapsulated | None = None
@@ -101,6 +100,11 @@ class Walker:
             limits.value_bytes,
             -1,  # CONTROL
         )
+
+    @property
+    def _plans(self) -> dict[bytes, Plan]:
+        """The treatments to look in: none where only items may come."""
+        return _NO_PLANS if self._in_items or self._fragments else self._context.plans
 
     @property
     def is_between_elements(self) -> bool:
@@ -298,7 +302,6 @@ class Walker:
             self._arrive(plan.tag)
             vr = "OB" if plan.layout == IMPLICIT else plan.vr
             self._fragments = Encapsulated(Bulk(self._path(plan.tag), vr, at, 0))
-            self._plans = _NO_PLANS
             if plan.tag == tags.PIXEL_DATA and not self._sequences:
                 self.encapsulated = self._fragments
         else:
@@ -315,7 +318,6 @@ class Walker:
             bulk = fragments.finish(at - HEADER)
             self._write_bulk(bulk, bulk.path[-8:])
             self._fragments, self.tap = None, None
-            self._plans = self._context.plans
         else:
             raise Refused("Encapsulated Pixel Data hold something that is no fragment.")
 
@@ -329,7 +331,7 @@ class Walker:
         self._expect_items(end)
 
     def _expect_items(self, end: int) -> None:
-        self._in_items, self._plans, self._end = True, _NO_PLANS, end
+        self._in_items, self._end = True, end
 
     def _open_item(self, at: int, length: int) -> None:
         sequence = self._sequences[-1]
@@ -339,7 +341,7 @@ class Walker:
         self._elements += 1
         sequence.items += 1
         self._context = sequence.outer.context.item()
-        self._in_items, self._plans, self._end = False, self._context.plans, end
+        self._in_items, self._end = False, end
         self._begin, self._last = at, ""
         self.out += b"{"
 
@@ -355,7 +357,7 @@ class Walker:
             del self.out[-len(b',"Value":[') :]
             self.out += b"},"
         self._context, self._end, self._last, mark = sequence.outer
-        self._in_items, self._plans = False, self._context.plans
+        self._in_items = False
         if not self._sequences and sequence.tag in self._wanted:
             self.fields[sequence.tag] = bytes(self.out[mark + _KEY : -1])
 

@@ -29,7 +29,7 @@ PIXEL_DATA: Final = "7FE00010"
 LUT_DESCRIPTORS: Final = frozenset({"00281101", "00281102", "00281103", "00283002"})
 
 # PS3.6 leaves a choice to the encoding; in Implicit VR these are the ones (PS3.5 A.1).
-_CHOICES: Final = {"OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW", "US or SS": "US", "NONE": "UN"}
+_CHOICES: Final = {"OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW", "US or SS": "US"}
 _HALVES: Final = Struct("<HH")
 
 SIGNED_OR_NOT: Final = frozenset(
@@ -95,6 +95,6 @@ def private_vr(tag: str, creator: str) -> str:
 
 
 def standard_tags() -> list[tuple[str, str]]:
-    """Every tag of the dictionary with its VR, choices decided as for Implicit VR."""
+    """Every tag of the dictionary that has a VR (items have none), choices decided as for Implicit VR."""
     found = ((f"{number:08X}", dictionary_VR(number)) for number in keyword_dict.values())
-    return [(tag, _CHOICES.get(vr, vr)) for tag, vr in found]
+    return [(tag, _CHOICES.get(vr, vr)) for tag, vr in found if vr != "NONE"]
