@@ -81,7 +81,7 @@ class Elements:
         if isinstance(inline, str):
             try:
                 return binascii.a2b_base64(inline)
-            except binascii.Error:
+            except ValueError:  # binascii.Error, or characters beyond ASCII
                 return None
         if "BulkDataURI" in element:
             self.needs.append(path)

@@ -132,16 +132,13 @@ def describe(
     top = Elements(metadata, bulk)
     groups = list(_groups(top, frame))
     tag = next((tag for tag in ("7FE00010", *FLOAT_PIXELS) if tag in top), "7FE00010")
-    rows, columns = (_size(top, tag_, name) for tag_, name in (("00280010", "Rows"), ("00280011", "Columns")))
+    rows, columns = _size(top, "00280010", "Rows"), _size(top, "00280011", "Columns")
     if rows * columns > max_pixels:
         raise NotAcceptable(f"A frame of {columns} x {rows} pixels is more than this server decodes.")
     samples, photometric = _colour(top)
     allocated, stored, high = _bits(top, tag)
     signed = top.integer("00280103") == 1
-    modality = _within(groups, "00289145", "00281053", "00281052")
-    slope, intercept = (
-        (modality.number("00281053", 1.0), modality.number("00281052", 0.0)) if modality else (1.0, 0.0)
-    )
+    slope, intercept = _rescale(groups)
     gray = photometric in {"MONOCHROME1", "MONOCHROME2"}
     return Image(
         rows=rows,
@@ -216,6 +213,11 @@ def _bits(top: Elements, tag: str) -> tuple[int, int, int]:
     if high is None or not stored - 1 <= high < allocated:
         high = stored - 1
     return allocated, stored, high
+
+
+def _rescale(groups: list[Elements]) -> tuple[float, float]:
+    place = _within(groups, "00289145", "00281053", "00281052")
+    return (1.0, 0.0) if place is None else (place.number("00281053", 1.0), place.number("00281052", 0.0))
 
 
 def _windows(place: Elements | None) -> tuple[Window, ...]:

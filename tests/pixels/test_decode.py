@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.errors import NotAcceptable
 from app.pixels import colour, native
+from app.pixels.codestream import jpegxl_size
 from app.pixels.decode import DECODABLE, decode, stored_frame
 from app.pixels.image import Image
 from tests.pixels import frames
@@ -259,3 +260,54 @@ def test_any_bytes_give_values_or_a_sentence(data: bytes, syntax: str) -> None:
 def test_unknown_syntaxes_are_named() -> None:
     with pytest.raises(NotAcceptable, match=r"1\.2\.3"):
         decode(b"", frames.image(np.zeros((8, 8), "u2"), "1.2.3"))
+
+
+@pytest.mark.parametrize("container", [False, True])
+@pytest.mark.parametrize(("rows", "columns"), [(8, 16), (40, 40), (30, 40), (300, 700), (1, 3)])
+def test_jpeg_xl_tells_its_size(container: bool, rows: int, columns: int) -> None:  # noqa: FBT001 (a parameter of the table)
+    """Small, proportional and plain sizes, raw and in boxes (ISO/IEC 18181-1 D.2)."""
+    values = frames.gray(rows, columns, "u1")
+    data = encoded(imagecodecs.jpegxl_encode, values, lossless=True, usecontainer=container)
+    assert jpegxl_size(data) == (rows, columns)
+    assert np.array_equal(decode(data, frames.image(values, frames.jpeg_uid(110))), values)
+
+
+def test_jpeg_xl_declared_ybr_is_ybr() -> None:
+    """Decoders of JPEG XL give RGB whatever was coded; the attributes are kept."""
+    rgb = frames.colour(16, 24)
+    image = frames.image(rgb, frames.jpeg_uid(110), "YBR_FULL")
+    values = decode(encoded(imagecodecs.jpegxl_encode, rgb, lossless=True), image)
+    assert np.abs(colour.rgb(values, image).astype(int) - rgb).max() <= 3
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\xff\x4f\xff\x51\0\x29" + bytes(50) + b"\xff\xd9",  # no components
+        b"\xff\x4f\xff\x51\0\x29" + bytes(34) + b"\xff\xff\xff\xd9",  # 65535 components, cut short
+        b"\xff\xd8\xff\xc0\0\x04\x08\0\xff\xd9",  # a frame header of two bytes
+        b"\xff\xd8\xff\xff\xff\xd0\xff\0\xff\xe0\0\0\xff\xd9",
+        b"\xff\xd8\xff\xc2\0\x0b\x08\0\x08\0\x08\1\1\x11\0" + b"\xff\xda" * 300 + b"\xff\xd9",
+        b"\0\0\0\1jxlc\0\0\0\0\0\0\0\x18",
+        b"\0\0\0\x08jxlp" * 70,
+    ],
+)
+@pytest.mark.parametrize("number", [50, 90, 110])
+def test_hostile_headers_are_refused(header: bytes, number: int) -> None:
+    with pytest.raises(NotAcceptable):
+        decode(header, frames.image(np.zeros((8, 8), "u1"), frames.jpeg_uid(number)))
+
+
+def test_colour_of_twelve_bits_is_not_converted_wrongly() -> None:
+    """Only 8-bit colour changes its model; the rest is said."""
+    rgb = frames.colour(16, 16).astype("u2") * 16
+    data = encoded(imagecodecs.jpeg8_encode, rgb, 95, bitspersample=12, outcolorspace="RGB")
+    image = frames.image(rgb, frames.jpeg_uid(51), "YBR_FULL", bits_stored=12, high_bit=11)
+    with pytest.raises(NotAcceptable, match="8 bits"):
+        decode(data, image)
+
+
+def test_compressed_floating_point_is_refused() -> None:
+    image = frames.image(np.zeros((4, 4), "<f4"), frames.RLE, tag="7FE00008")
+    with pytest.raises(NotAcceptable, match="floating"):
+        decode(bytes(100), image)

@@ -162,6 +162,11 @@ def test_inline_tables_and_packed_bytes() -> None:
     assert palette[0].bytes8().tolist() == [9, 8, 7]
 
 
+@pytest.mark.parametrize("inline", ["é", "a", 7])
+def test_damaged_inline_data_is_no_table(inline: Any) -> None:
+    assert made(**_palette([3, 5, 8], value={"InlineBinary": inline})).palette is None
+
+
 def test_segmented_palettes() -> None:
     """Discrete, linear and indirect segments (C.7.9.2)."""
     words = [0, 2, 100, 200, 1, 2, 400, 2, 2, 0, 0]
