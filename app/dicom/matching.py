@@ -104,6 +104,8 @@ def text(value: str) -> str:
     return identifier(value).casefold()
 
 
+_NO_NUMBER = 2**31 - 1
+
 _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII)
 _TIME = re.compile(r"([01]\d|2[0-3])(?:([0-5]\d)(?:([0-5]\d|60)(?:\.(\d{1,6}))?)?)?", re.ASCII)
 
@@ -172,9 +174,11 @@ def _person(tag: str, key: str) -> Value | None:
 
 
 def _number(tag: str, key: str) -> Value | None:
-    """A key that is no number is equal to none."""
+    """A key that is no number of IS is equal to none."""
     wanted = key.strip(_PADS)
-    return OneOf((int(wanted),)) if re.fullmatch(r"[+-]?\d{1,10}", wanted, re.ASCII) else NOTHING
+    if not re.fullmatch(r"[+-]?\d{1,11}", wanted, re.ASCII) or abs(int(wanted)) >= _NO_NUMBER:
+        return NOTHING
+    return OneOf((int(wanted),))
 
 
 def _ends(tag: str, key: str) -> tuple[str, str]:

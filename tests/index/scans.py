@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -60,3 +63,22 @@ def stored(key: str, content: bytes = b"") -> Stored:
 async def add(index: Index, one: Scan, content: bytes = b"") -> Outcome:
     """Store as the act does: a key first, then the row."""
     return await index.committer.add(one, stored(await index.pending.take(), content))
+
+
+@asynccontextmanager
+async def counted(index: Index) -> AsyncIterator[list[str]]:
+    """The statements that readers run inside the block."""
+    statements: list[str] = []
+
+    def heard(record: Any) -> None:
+        if not record.query.startswith("SELECT pg_advisory_unlock_all"):  # the pool tidying up
+            statements.append(record.query)
+
+    holders = index.reader._pool._holders  # type: ignore[attr-defined] # asyncpg has no other way to count
+    open_ones = [one._con for one in holders if one._con]
+    for one in open_ones:
+        one.add_query_logger(heard)
+    yield statements
+    await asyncio.sleep(0)  # asyncpg tells its loggers by call_soon
+    for one in open_ones:
+        one.remove_query_logger(heard)

@@ -1,0 +1,118 @@
+"""The table is the queue: one maker at a time, nothing lost when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.dicom.scanner import Pixels
+from app.extent import Span
+from app.index import Index, extents, renditions
+from app.index.connection import Connection
+from tests.index import scans
+
+MP4 = Pixels("7FE00010", "OB", 500, 100, 1, 0, b"\0" * 16, b"", 92, "mp4")
+LAYOUT = [Span("rendition", 0, 40), Span("stream", 100, 1 << 40)]
+
+
+@pytest.fixture
+async def video(index: Index) -> int:
+    await scans.add(index, scans.scan(sop="1.9", syntax=scans.MP4_SYNTAX, pixels=MP4))
+    return (await extents.instance(index, "1.2.3", "1.2.3.4", "1.9")).instance_id
+
+
+async def test_a_rendition_is_made_once(index: Index, video: int, sql: Connection) -> None:
+    """Of many who ask one gets the job; ready, it tells what was made, and the series has a new version."""
+    before = await sql.fetchval("select version from series")
+    jobs = [await renditions.lease(index, ["mp4"], 30) for _ in range(3)]
+    job = jobs[0]
+    assert job
+    assert jobs[1:] == [None, None]
+    assert job.located.sop_instance_uid == "1.9"
+    assert await renditions.progress(index, job, 0.5, 30)
+    found = await renditions.find(index, video, "mp4")
+    assert found
+    assert (found.state, found.progress) == ("running", 0.5)
+    assert await renditions.finish(index, job, "renditions/1", 40, LAYOUT, "video/mp4", b"digest")
+    found = await renditions.find(index, video, "mp4")
+    assert found
+    assert (found.state, found.key, found.size, found.media_type) == (
+        "ready",
+        "renditions/1",
+        40,
+        "video/mp4",
+    )
+    assert found.layout == tuple(LAYOUT)
+    assert await sql.fetchval("select version from series") == before + 1
+    assert await renditions.lease(index, ["mp4"], 30) is None
+
+
+async def test_who_lost_the_lease_changes_nothing(index: Index, video: int, sql: Connection) -> None:
+    """A maker that fell silent is replaced, and what it says later is refused."""
+    late = await renditions.lease(index, ["mp4"], 0)
+    await asyncio.sleep(0.01)
+    job = await renditions.lease(index, ["mp4"], 30)
+    assert late
+    assert job
+    assert job.attempt == late.attempt + 1
+    version = await sql.fetchval("select version from series")
+    assert not await renditions.progress(index, late, 1, 30)
+    assert not await renditions.finish(index, late, "renditions/late", 1, [], "video/mp4", b"")
+    assert not await renditions.fail(index, late, "late", final=True)
+    assert await sql.fetchval("select version from series") == version
+    assert await renditions.finish(index, job, "renditions/1", 40, LAYOUT, "video/mp4", b"digest")
+
+
+async def test_a_failure_comes_again_later_or_never(index: Index, video: int, sql: Connection) -> None:
+    job = await renditions.lease(index, ["mp4"], 30)
+    assert job
+    assert await renditions.fail(index, job, "full disk", final=False)
+    found = await renditions.find(index, video, "mp4")
+    assert found
+    assert (found.state, found.error) == ("queued", "full disk")
+    assert await renditions.lease(index, ["mp4"], 30) is None
+    await sql.execute("update rendition set lease_until = now()")
+    job = await renditions.lease(index, ["mp4"], 30)
+    assert job
+    assert await renditions.fail(index, job, "no moov", final=True)
+    found = await renditions.find(index, video, "mp4")
+    assert found
+    assert (found.state, found.error) == ("failed", "no moov")
+    assert await renditions.lease(index, ["mp4"], 30) is None
+
+
+async def test_only_kinds_that_one_can_make(index: Index, video: int) -> None:
+    assert await renditions.lease(index, ["poster"], 30) is None
+
+
+async def test_who_waits_hears_when_it_is_ready(index: Index, video: int) -> None:
+    """Soon after; who waits too short is told how far it is; of nothing there is nothing to wait for."""
+    found = await renditions.wait(index, video, "mp4", 0.05)
+    assert found
+    assert found.state == "queued"
+    assert await renditions.wait(index, video, "poster", 1) is None
+    job = await renditions.lease(index, ["mp4"], 30)
+    assert job
+    waiting = asyncio.create_task(renditions.wait(index, video, "mp4", 10))
+    await asyncio.sleep(0.05)
+    await renditions.finish(index, job, "renditions/1", 40, LAYOUT, "video/mp4", b"digest")
+    async with asyncio.timeout(2):
+        found = await waiting
+    assert found
+    assert found.state == "ready"
+
+
+async def test_a_new_video_hurries_the_maker(index: Index) -> None:
+    hurried = asyncio.create_task(renditions.hurry(index, 20))
+    await asyncio.sleep(0.1)
+    await scans.add(index, scans.scan(syntax=scans.MP4_SYNTAX, pixels=MP4))
+    async with asyncio.timeout(5):
+        await hurried
+    async with asyncio.timeout(5):
+        await renditions.hurry(index, 0.01)
+
+
+async def test_renditions_go_with_their_instance(index: Index, video: int, sql: Connection) -> None:
+    await sql.execute("delete from instance")
+    assert await renditions.find(index, video, "mp4") is None
