@@ -16,8 +16,8 @@ from app.dicom.scanner import Pixels, Scan
 from app.errors import FailureReason, Refused
 from app.index import Index, Knobs, Outcome
 from app.index.connection import Connection
+from app.storage import keys
 from tests.index import scans
-from tests.index.conftest import new_key
 from tests.index.scans import element, name
 
 _COUNTS = "select study_instance_uid, number_of_instances from study"
@@ -169,8 +169,8 @@ async def test_rows_do_not_depend_on_the_order_of_arrival(
 async def test_two_servers_store_into_the_same_studies(database: str, sql: Connection) -> None:
     """From 16 tasks, in opposite orders, with duplicates: no deadlock, and every counter is exact."""
     async with (
-        index_tool.opened(database, new_key, Knobs(readers=2)) as one,
-        index_tool.opened(database, new_key, Knobs(readers=2)) as two,
+        index_tool.opened(database, keys.new, Knobs(readers=2)) as one,
+        index_tool.opened(database, keys.new, Knobs(readers=2)) as two,
     ):
         deadlocks = await sql.fetchval(
             "select deadlocks from pg_stat_database where datname = current_database()"

@@ -12,7 +12,7 @@ from app import index as index_tool
 from app.errors import Unavailable
 from app.index import schema
 from app.index.connection import Connection
-from tests.index.conftest import new_key
+from app.storage import keys
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_a_newer_schema_is_refused(database: str, sql: Connection) -> None
         with pytest.raises(schema.SchemaNewer, match="9999"):
             await schema.migrate(database)
         with pytest.raises(schema.SchemaNewer, match="update the program"):
-            async with index_tool.opened(database, new_key):
+            async with index_tool.opened(database, keys.new):
                 pass
     finally:
         await sql.execute("delete from schema_version where version = 9999")
