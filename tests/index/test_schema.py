@@ -13,16 +13,17 @@ from app.errors import Unavailable
 from app.index import schema
 from app.index.connection import Connection
 from app.storage import keys
+from tests import cluster
 
 
 @pytest.fixture
-async def empty(cluster: str, worker_id: str) -> str:
+async def empty(postgresql: str, worker_id: str) -> str:
     name = f"reelweb_empty_{worker_id}"
-    connection = await asyncpg.connect(cluster)
+    connection = await asyncpg.connect(postgresql)
     await connection.execute(f'drop database if exists "{name}" with (force)')
     await connection.execute(f'create database "{name}"')
     await connection.close()
-    return cluster.replace("/postgres?", f"/{name}?")
+    return cluster.named(postgresql, name)
 
 
 async def test_several_that_start_at_once_migrate_once(empty: str) -> None:
