@@ -81,10 +81,14 @@ async def test_an_instance_whose_key_was_swept_is_refused(index: Index, sql: Con
     assert [row[0] for row in await sql.fetch("select study_instance_uid from study")] == ["1.2"]
 
 
-async def test_a_poison_row_fails_alone(index: Index, sql: Connection) -> None:
+@pytest.mark.parametrize("by", ["server", "driver"])
+async def test_a_poison_row_fails_alone(index: Index, sql: Connection, by: str) -> None:
     """What the database cannot hold is refused without quoting it; the rest of its batch is stored."""
     poison = scans.scan({"PatientName": name("Secret^Patient")})
-    poison = replace(poison, head=replace(poison.head, sop_class_uid="Secret\0"))
+    if by == "server":
+        poison = replace(poison, head=replace(poison.head, sop_class_uid="Secret\0"))
+    else:
+        poison = replace(poison, pixels=Pixels("7FE00010", "OB", 0, 0, 2**40, 8, b"", b"", 0, ""))
     batch = [scans.scan() for _ in range(5)] + [poison] + [scans.scan() for _ in range(5)]
     results = await asyncio.gather(*(scans.add(index, one) for one in batch), return_exceptions=True)
     assert [result for result in results if result is not Outcome.STORED] == [results[5]]
