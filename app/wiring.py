@@ -70,7 +70,7 @@ async def _jobs(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with tools(settings) as opened:
-        await jobs.run(opened.index, opened.storage, stop=stop)
+        await jobs.run(opened, stop=stop)
 
 
 def web(settings: Settings) -> Starlette:

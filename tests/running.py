@@ -53,7 +53,7 @@ async def _serve(
 
     ends.append(lambda: loop.call_soon_threadsafe(end))
     async with wiring.tools(settings) as opened, asyncio.TaskGroup() as group:
-        group.create_task(jobs.run(opened.index, opened.storage, stop=stop))
+        group.create_task(jobs.run(opened, stop=stop))
         serving = group.create_task(server.serve(sockets=[listening]))
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells by a flag
             await asyncio.sleep(0.01)

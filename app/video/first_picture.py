@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 import av
 import av.subtitles.stream  # like Pillow's plug-ins: would be loaded later, when nothing can be opened any more
 from av.stream import Discard
-from av.video.reformatter import Colorspace, ColorRange
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _NICENESS = 10
 # A recording that stays black for so long is shown black: not all of it is read for a poster.
 _MOST_BYTES, _MOST_PICTURES = 128 << 20, 64
-_DARK, _MOSTLY = 26, 0.98  # as FFmpeg's blackdetect: a tenth of the way from black to white, nearly everywhere
+_DARK, _MOSTLY = (
+    26,
+    0.98,
+)  # as FFmpeg's blackdetect: a tenth of the way from black to white, nearly everywhere
 _SIDE = 64
 _HD_LINES = 720  # where colours are not told, players take BT.709 from here on
 _UNSPECIFIED = 2
@@ -196,7 +199,8 @@ def _is_black(frame: av.VideoFrame) -> bool:
 def _jpeg(frame: av.VideoFrame) -> bytes:
     """Turned as a player turns it."""
     hd = frame.colorspace == _UNSPECIFIED and frame.height >= _HD_LINES
-    image: Image.Image = frame.to_image(src_colorspace=Colorspace.ITU709 if hd else None)
+    colours = Colorspace.ITU709 if hd else None
+    image: Image.Image = frame.to_image(src_colorspace=colours)  # type: ignore[no-untyped-call] # av's stub
     turns = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
     if turn := turns.get(frame.rotation % 360):
         image = image.transpose(turn)
