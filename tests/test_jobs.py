@@ -5,68 +5,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from app import jobs
-from app.dicom.scanner import Limits, Scanner
 from app.extent import Extent, Extents, Span, joined
-from app.index import Index, extents, renditions
-from app.index.extents import Located
-from app.index.renditions import Rendition
-from app.storage.local import LocalStorage
+from app.index import Index, renditions
 from app.storage.stream import read_all, stream
 from app.tools import Tools
 from app.video import poster
-from app.workers import Workers
 from tests import make_video
-from tests.make_video import Clip, Container, Made
+from tests.make_video import Clip, Container
 from tests.video.virtual import packets
+from tests.working import opened, outcome, stored, working
 
 CLIP = Clip(sound="aac")
 
 
 @pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[LocalStorage]:
-    async with LocalStorage(tmp_path / "store") as opened:
-        yield opened
-
-
-@pytest.fixture
-async def tools(index: Index, storage: LocalStorage) -> AsyncIterator[Tools]:
-    async with Workers() as workers:
-        yield Tools(index, storage, workers, Limits())
-
-
-async def stored(tools: Tools, made: Made) -> Located:
-    """The instance as an upload leaves it: object first, row second."""
-    scanner, key = Scanner(), await tools.index.pending.take()
-    async with tools.storage.upload(key) as upload:
-        content = await asyncio.to_thread(made.path.read_bytes)
-        scanner.feed(content)
-        await upload.write(content)
-    await tools.index.committer.add(scanner.close(), upload.stored)
-    return await extents.instance(
-        tools.index, made.study_instance_uid, made.series_instance_uid, made.sop_instance_uid
-    )
-
-
-@asynccontextmanager
-async def working(tools: Tools, poll_s: float = 0.05, attempts: int = 1) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    knobs = jobs.Knobs(poll_s=poll_s, attempts=attempts)
-    task = asyncio.create_task(jobs.run(tools, stop=stop, knobs=knobs))
-    yield
-    stop.set()
-    await asyncio.wait_for(task, 5)
-
-
-async def outcome(tools: Tools, located: Located, kind: str = "mp4") -> Rendition:
-    found = await renditions.wait(tools.index, located.instance_id, kind, 10)
-    assert found is not None
-    return found
+async def tools(index: Index, tmp_path: Path) -> AsyncIterator[Tools]:
+    async with opened(index, tmp_path / "store") as tools:
+        yield tools
 
 
 @pytest.mark.parametrize("fragment_size", [0xFFFFFFFE, 4096], ids=["one", "many"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.index.conftest import new_key
 
 from app import index as index_tool
 from app.dicom import matching
@@ -15,7 +16,6 @@ from app.errors import Unavailable
 from app.index import Index, Knobs, extents, search
 from app.index.connection import Connection, translated
 from tests.index import scans
-from tests.index.conftest import new_key
 
 
 async def test_who_finds_no_connection_is_told_so(database: str) -> None:
