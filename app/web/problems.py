@@ -25,7 +25,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ranges.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
-    ranges.Unsatisfiable: HTTPStatus.RANGE_NOT_SATISFIABLE,
+    ranges.Unsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
 
