@@ -7,7 +7,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.index.conftest import new_key
 
 from app import index as index_tool
 from app.dicom import matching
