@@ -127,8 +127,14 @@ class _Conversation:
                 self._answers.write(await self._read(offset, length))
                 await self._answers.drain()
             elif what == b"p" and length <= _MOST_GIVEN:
-                return await self._asks.readexactly(length)
+                return _checked(await self._asks.readexactly(length))
             elif what == b"f" and offset < len(_FAILURES):
                 raise Unplayable(_FAILURES[offset])
             else:
                 raise Unplayable(_CRASHED)
+
+
+def _checked(picture: bytes) -> bytes:
+    if not picture.startswith(b"\xff\xd8\xff"):
+        raise Unplayable(_CRASHED)
+    return picture
