@@ -13,7 +13,7 @@ endef
 setup: $(VENV)/.dev ## the environment with reelweb, editable, and the development tools
 
 run: $(VENV)/.run ## everything it needs, then the server at http://127.0.0.1:8080
-	$(BIN)/python -m app serve
+	$(BIN)/python -m app serve --with-parent
 
 $(VENV)/.run: requirements.txt
 	$(need_python)

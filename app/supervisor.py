@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -32,6 +33,7 @@ from app.settings import Settings
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.1, 10.0, 30.0
 _DEATHS_BEFORE_READY = 5
 _STOP_MARGIN_S = 2.0  # a child ends by itself after the same time-out, we only make sure
+_ECHO_S = 1.0  # timeout(1) and others tell both us and our group: that is one wish
 _RIVAL_PATIENCE_S, _REMAINS_PATIENCE_S = 1.0, 60.0
 
 
@@ -109,11 +111,19 @@ def run(settings: Settings) -> int:
 
 
 async def _until_told(settings: Settings) -> None:
-    """SIGINT, SIGTERM or SIGHUP ends the block in order; a second one cuts short what it then waits for."""
+    """SIGINT, SIGTERM or SIGHUP ends the block in order; a later one cuts short what it then waits for."""
     serving = asyncio.ensure_future(_serve(settings))
+    told_at = -math.inf
+
+    def stop() -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > _ECHO_S:
+            told_at = time.monotonic()
+            serving.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            asyncio.get_running_loop().add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 

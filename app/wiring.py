@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.storage import keys
 from app.storage.local import LocalStorage
 from app.tools import Tools
-from app.web import access
+from app.web import access, connection
 from app.web.app import create
 from app.web.state import State
 from app.workers import Workers
@@ -43,7 +43,7 @@ def serve_web(settings: Settings, fd: int) -> None:
     config = uvicorn.Config(
         web(settings),
         loop="uvloop",
-        http="httptools",
+        http=connection.Protocol,
         log_config=None,
         access_log=False,
         server_header=False,

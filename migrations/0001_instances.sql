@@ -159,12 +159,14 @@ create table series_metadata (
 
 alter table series_metadata alter column gzip set storage external;
 
--- `*x*` over names and descriptions; without the extension they are scanned.
+-- `*x*` over names, identifiers and descriptions, as viewers send it; without the extension they are scanned.
 do $$
 begin
     create extension if not exists pg_trgm;
     create index study_patient_name on study using gin (patient_name_key gin_trgm_ops);
     create index study_referring_physician_name on study using gin (referring_physician_name_key gin_trgm_ops);
+    create index study_patient_id_part on study using gin (patient_id gin_trgm_ops);
+    create index study_accession_number_part on study using gin (accession_number gin_trgm_ops);
     create index study_description on study using gin (study_description_key gin_trgm_ops);
 exception
     when insufficient_privilege or undefined_file or feature_not_supported or undefined_object then

@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
 from app import index
-from app.embedded.cluster import Cluster
+from app.embedded.cluster import running_sync
 
 TEMPLATE = "reelweb_template"
 
 
-class Running:
-    """A fleeting cluster, started on the thread that ends it."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="reelweb-test-")
-        self._runner = asyncio.Runner()
-        self._cluster = Cluster(Path(self._folder.name), durable=False, max_connections=200)
-        self._runner.run(self._cluster.start())
-        self._runner.run(self._make_template())
-
-    @property
-    def dsn(self) -> str:
-        return self._cluster.dsn
-
-    async def _make_template(self) -> None:
-        await _execute(self.dsn, f"create database {TEMPLATE}")
-        await index.migrate(named(self.dsn, TEMPLATE))
-
-    def stop(self) -> None:
-        self._runner.run(self._cluster.stop())
-        self._runner.close()
-        self._folder.cleanup()
+@contextmanager
+def running() -> Iterator[str]:
+    """A cluster that forgets, with the template in it; its DSN."""
+    with (
+        tempfile.TemporaryDirectory(prefix="reelweb-test-") as folder,
+        running_sync(Path(folder), durable=False, max_connections=200) as dsn,
+    ):
+        asyncio.run(_execute(dsn, f"create database {TEMPLATE}"))
+        asyncio.run(index.migrate(named(dsn, TEMPLATE)))
+        yield dsn
 
 
 def named(dsn: str, database: str) -> str:

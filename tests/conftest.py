@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import asyncpg
@@ -20,21 +21,22 @@ hypothesis_settings.register_profile("default", deadline=None, max_examples=50)
 hypothesis_settings.register_profile("heavy", deadline=None, max_examples=2000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-SHARED = pytest.StashKey[cluster.Running]()
+SHARED = pytest.StashKey[tuple[ExitStack, str]]()
 
 
 def pytest_configure_node(node: Any) -> None:
     """Start PostgreSQL once for all workers; xdist calls this in the process that started them."""
     stash = node.config.stash
     if SHARED not in stash:
-        stash[SHARED] = cluster.Running()
-    node.workerinput["postgresql"] = stash[SHARED].dsn
+        ends = ExitStack()
+        stash[SHARED] = ends, ends.enter_context(cluster.running())
+    node.workerinput["postgresql"] = stash[SHARED][1]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop it when the last worker has ended."""
     if SHARED in config.stash:
-        config.stash[SHARED].stop()
+        config.stash[SHARED][0].close()
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +46,8 @@ def postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
     if "postgresql" in told:
         yield told["postgresql"]
         return
-    running_alone = cluster.Running()
-    yield running_alone.dsn
-    running_alone.stop()
+    with cluster.running() as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")

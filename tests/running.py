@@ -12,6 +12,7 @@ import uvicorn
 
 from app import jobs, wiring
 from app.settings import Settings
+from app.web import connection
 
 
 @contextmanager
@@ -37,7 +38,12 @@ async def _serve(
 ) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     config = uvicorn.Config(
-        wiring.web(settings), log_config=None, access_log=False, server_header=False, proxy_headers=False
+        wiring.web(settings),
+        http=connection.Protocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
     )
     server = _Server(config)
 

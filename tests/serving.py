@@ -126,8 +126,10 @@ class Server:
         return status
 
     def close(self) -> None:
+        """End it if it still runs; harmless twice."""
         if self.process.poll() is None:
-            self.tell(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
+        self.wait()
 
 
 @contextlib.contextmanager
@@ -147,7 +149,7 @@ def serving(
         server.close()
 
 
-def until(condition: Callable[[], bool], server: Server | None = None, patience_s: float = 30) -> None:
+def until(condition: Callable[[], bool], server: Server | None = None, patience_s: float = 60) -> None:
     """Wait for a condition; a failure shows what the server said."""
     deadline = time.monotonic() + patience_s
     while not condition():

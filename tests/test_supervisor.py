@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from app.embedded import cluster, trampoline
@@ -53,6 +54,11 @@ def test_one_command_in_an_empty_folder_serves_and_keeps_what_it_got(tmp_path: P
         told = "".join(first.out)
         assert f"{first.url}/dicom-web\n" in told
         assert f"--data-binary @FILE {first.url}/dicom-web/studies\n" in told
+        children = psutil.Process(first.process.pid).children()
+        assert len(children) == 3
+        assert all(
+            os.getsid(child.pid) == child.pid for child in children
+        )  # a terminal's Ctrl-C is ours alone
         execute(first.dsn(), "create table kept (n int)", "insert into kept values (7)")
         assert first.tell(signal.SIGINT) == 0
         assert "Traceback" not in first.told
@@ -114,7 +120,7 @@ def test_a_second_server_on_the_port_says_so(server: Server, tmp_path: Path) -> 
 def test_stopped_while_it_starts_it_leaves_nothing(tmp_path: Path) -> None:
     """SIGTERM in the middle of the first start ends it cleanly, and the next start succeeds."""
     stopped = Server(tmp_path / "data")
-    until((tmp_path / "data" / "pg18.new").exists, stopped)
+    until(lambda: any((tmp_path / "data").glob("pg18*")), stopped)
     assert stopped.tell(signal.SIGTERM) == 0
     assert "Traceback" not in stopped.told
     until(lambda: not stopped.left_behind())

@@ -7,8 +7,10 @@ parent folders. PostgreSQL refuses to run as root, so root becomes somebody else
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
+import pwd
 import re
 import shutil
 from asyncio.subprocess import PIPE
@@ -21,6 +23,11 @@ from app.embedded import CannotStart, process, trampoline
 _AS_ROOT = (
     "PostgreSQL does not run as root, and neither a user namespace nor the user nobody can be used here ({why}): "
     "start reelweb as an ordinary user, or set REELWEB_DATABASE_URL."
+)
+
+_WITHOUT_NAME = (
+    "PostgreSQL does not run as user {uid}, who has no entry in /etc/passwd, and user namespaces are refused here: "
+    "add the entry, or set REELWEB_DATABASE_URL."
 )
 
 
@@ -44,15 +51,22 @@ class Binaries:
 async def find(root: Path) -> Binaries:
     """The binaries, under an identity that runs them and owns the cluster below `root`."""
     folder = _in_wheel()
-    if os.geteuid():
+    if os.geteuid() and _has_a_name(os.geteuid()):
         return Binaries(folder, await _major(folder, "-"), "-")
     owner = _owner_of_cluster(root)
-    if owner is None:
-        try:
+    if os.geteuid() or owner is None:
+        with contextlib.suppress(CannotStart):  # Docker's seccomp refuses the system call
             return Binaries(folder, await _major(folder, "namespace"), "namespace")
-        except CannotStart:  # Docker's seccomp refuses the system call
-            owner = f"{trampoline.NOBODY}:{trampoline.NOBODY}"
-    return await _dropped(root, folder, owner)
+    if os.geteuid():
+        raise CannotStart(_WITHOUT_NAME.format(uid=os.geteuid()))
+    return await _dropped(root, folder, owner or f"{trampoline.NOBODY}:{trampoline.NOBODY}")
+
+
+def _has_a_name(uid: int) -> bool:
+    """Initdb wants an entry in the list of users; containers run under numbers that have none."""
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwuid(uid))
+    return False
 
 
 def _in_wheel() -> Path:

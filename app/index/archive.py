@@ -39,8 +39,8 @@ class Index:
     async def ready(self) -> None:
         """Unavailable when the database does not answer now."""
         with translated():
-            async with self.readiness.use() as connection:
-                await connection.fetchval("select 1", timeout=2)
+            async with asyncio.timeout(3), self.readiness.use() as connection:
+                await connection.fetchval("select 1")
 
 
 @asynccontextmanager

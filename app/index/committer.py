@@ -74,8 +74,9 @@ class Committer:
             except asyncio.CancelledError:
                 _fail(batch + later, Unavailable("The server is stopping."))
                 raise
-            except Exception:
-                log.exception("index.commit_failed", rows=len(batch))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next batch has its chance
+                why = type(error).__name__  # no traceback: it may quote a value
+                log.error("index.commit_failed", rows=len(batch), why=why)  # noqa: TRY400
                 _fail(batch, Unavailable("The index failed."))
 
     def _drain(self, batch: list[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:

@@ -31,10 +31,10 @@ def translated() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise Unavailable(f"The database did not do it (SQLSTATE {error.sqlstate}).") from None
-    except _AWAY as error:
+    except (*_AWAY, asyncpg.InternalClientError) as error:
         raise Unavailable(f"The database does not answer ({type(error).__name__}).") from None
 
 
 def is_away(error: BaseException) -> bool:
-    """The connection or the server failed, not the statement."""
-    return isinstance(error, _AWAY)
+    """The connection or the server failed, not the statement or its values (which asyncpg calls ValueError)."""
+    return isinstance(error, _AWAY) and not isinstance(error, ValueError)

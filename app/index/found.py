@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import asyncpg
@@ -37,6 +37,10 @@ class Page:
     def needs_metadata(self) -> bool:
         """Rows have to be joined with the data set."""
         return self.whole or bool(self.beyond)
+
+    def rows(self, records: Iterable[asyncpg.Record]) -> list[bytes]:
+        """The JSON objects of a page."""
+        return [self.row(record) for record in records]
 
     def row(self, record: asyncpg.Record) -> bytes:
         """The JSON object of one row."""

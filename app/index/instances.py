@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -29,25 +29,85 @@ class Raced(Exception):
     """Another process stored one of these instances in between: look again."""
 
 
-_KNOWN = """
-select sop_instance_uid, dataset_sha256, object_key from instance where sop_instance_uid = any($1::text[])"""
-
-_CLAIM = "delete from pending where key = any($1::text[]) returning key"
+# What is stored under these UIDs already; the keys of the others leave the table of pending ones.
+_MEET = """
+with known as (
+    select sop_instance_uid, dataset_sha256, object_key from instance where sop_instance_uid = any($1::text[])
+), claimed as (
+    delete from pending p using unnest($1::text[], $2::text[]) as n (sop_instance_uid, key)
+    where p.key = n.key and not exists (select from known k where k.sop_instance_uid = n.sop_instance_uid)
+    returning p.key
+)
+select sop_instance_uid, dataset_sha256, object_key from known
+union all select null, null, key from claimed"""
 
 # The rows of studies are locked in the order of their UIDs, new ones too; whatever hangs below a study is
 # written only by who holds its row. Two processes that store into the same studies wait, and never deadlock.
-_STUDIES = """
-insert into study as s (
-    number_of_instances, study_instance_uid, described_by, study_date, study_time, accession_number,
-    referring_physician_name_key, patient_name_key, patient_id, issuer_of_patient_id, patient_birth_date,
-    patient_sex, study_id, study_description_key, attributes)
-select * from unnest(
-    $1::bigint[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::date[], $12::text[], $13::text[], $14::text[], $15::text[]
-) as n (number_of_instances, study_instance_uid) order by n.study_instance_uid collate "C"
-on conflict (study_instance_uid) do update
-set number_of_instances = s.number_of_instances + excluded.number_of_instances
-returning s.id, s.study_instance_uid, s.described_by"""
+_STORE = """
+with s as (
+    insert into study as s (
+        number_of_instances, study_instance_uid, described_by, study_date, study_time, accession_number,
+        referring_physician_name_key, patient_name_key, patient_id, issuer_of_patient_id, patient_birth_date,
+        patient_sex, study_id, study_description_key, attributes)
+    select * from unnest(
+        $1::bigint[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[], $8::text[],
+        $9::text[], $10::text[], $11::date[], $12::text[], $13::text[], $14::text[], $15::text[]
+    ) as n (number_of_instances, study_instance_uid) order by n.study_instance_uid collate "C"
+    on conflict (study_instance_uid) do update
+    set number_of_instances = s.number_of_instances + excluded.number_of_instances
+    returning s.id, s.study_instance_uid, s.described_by
+), r as (
+    insert into series as r (
+        number_of_instances, study_id, series_instance_uid, described_by, modality, series_number, series_date,
+        series_description_key, body_part_examined, performed_start_date, performed_start_time,
+        scheduled_procedure_step_ids, requested_procedure_ids, attributes)
+    select n.number_of_instances, s.id, series_instance_uid, n.described_by, modality, series_number, series_date,
+        series_description_key, body_part_examined, performed_start_date, performed_start_time,
+        string_to_array(scheduled, '\\'), string_to_array(requested, '\\'), n.attributes
+    from unnest(
+        $16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[], $21::integer[], $22::date[],
+        $23::text[], $24::text[], $25::date[], $26::text[], $27::text[], $28::text[], $29::text[]
+    ) as n (
+        number_of_instances, study_instance_uid, series_instance_uid, described_by, modality, series_number,
+        series_date, series_description_key, body_part_examined, performed_start_date, performed_start_time,
+        scheduled, requested, attributes)
+    join s using (study_instance_uid)
+    on conflict (study_id, series_instance_uid) do update
+    set number_of_instances = r.number_of_instances + excluded.number_of_instances,
+        version = r.version + 1, changed_at = now()
+    returning r.id, r.study_id, r.series_instance_uid, r.described_by, r.xmax = 0 as is_new
+), i as (
+    insert into instance (
+        study_id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number,
+        number_of_frames, object_key, size, prefix_sha256, dataset_sha256, dataset_offset, scanned_by, pixel_tag,
+        pixel_vr, pixel_offset, pixel_length, frame_bits, stream_length, container, attributes, bulk, metadata,
+        fragments, frame_starts)
+    select s.id, r.id, n.sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, number_of_frames,
+        object_key, size, prefix_sha256, dataset_sha256, dataset_offset, scanned_by, pixel_tag, pixel_vr,
+        pixel_offset, pixel_length, frame_bits, stream_length, container, n.attributes, bulk, metadata, fragments,
+        frame_starts
+    from unnest(
+        $30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::integer[], $36::integer[],
+        $37::text[], $38::bigint[], $39::bytea[], $40::bytea[], $41::bigint[], $42::smallint[], $43::text[],
+        $44::text[], $45::bigint[], $46::bigint[], $47::bigint[], $48::bigint[], $49::text[], $50::text[],
+        $51::jsonb[], $52::bytea[], $53::bytea[], $54::bytea[]
+    ) as n (
+        study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
+        instance_number, number_of_frames, object_key, size, prefix_sha256, dataset_sha256, dataset_offset,
+        scanned_by, pixel_tag, pixel_vr, pixel_offset, pixel_length, frame_bits, stream_length, container,
+        attributes, bulk, metadata, fragments, frame_starts)
+    join s on s.study_instance_uid = n.study_instance_uid
+    join r on r.study_id = s.id and r.series_instance_uid = n.series_instance_uid
+    on conflict (sop_instance_uid) do nothing
+    returning id, sop_instance_uid
+)
+select 1 as level, id as study_id, study_instance_uid, null as series_instance_uid, described_by, false as is_new,
+    null::bigint as instance_id from s
+union all
+select 2, r.study_id, s.study_instance_uid, r.series_instance_uid, r.described_by, r.is_new, null
+    from r join s on s.id = r.study_id
+union all
+select 3, null, null, sop_instance_uid, null, null, id from i"""
 
 _DESCRIBE_STUDIES = """
 update study as s set
@@ -66,26 +126,6 @@ from unnest(
     patient_sex, study_id, study_description_key, attributes)
 where s.study_instance_uid = n.study_instance_uid and n.described_by collate "C" < s.described_by"""
 
-_SERIES = """
-insert into series as r (
-    number_of_instances, study_id, series_instance_uid, described_by, modality, series_number, series_date,
-    series_description_key, body_part_examined, performed_start_date, performed_start_time,
-    scheduled_procedure_step_ids, requested_procedure_ids, attributes)
-select number_of_instances, study_id, series_instance_uid, described_by, modality, series_number, series_date,
-    series_description_key, body_part_examined, performed_start_date, performed_start_time,
-    string_to_array(scheduled, '\\'), string_to_array(requested, '\\'), attributes
-from unnest(
-    $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::date[], $8::text[],
-    $9::text[], $10::date[], $11::text[], $12::text[], $13::text[], $14::text[]
-) as n (
-    number_of_instances, study_id, series_instance_uid, described_by, modality, series_number, series_date,
-    series_description_key, body_part_examined, performed_start_date, performed_start_time, scheduled,
-    requested, attributes)
-on conflict (study_id, series_instance_uid) do update
-set number_of_instances = r.number_of_instances + excluded.number_of_instances,
-    version = r.version + 1, changed_at = now()
-returning r.id, r.study_id, r.series_instance_uid, r.described_by, r.xmax = 0 as is_new"""
-
 _DESCRIBE_SERIES = """
 update series as r set
     described_by = n.described_by, modality = n.modality, series_number = n.series_number,
@@ -95,28 +135,15 @@ update series as r set
     scheduled_procedure_step_ids = string_to_array(n.scheduled, '\\'),
     requested_procedure_ids = string_to_array(n.requested, '\\'), attributes = n.attributes
 from unnest(
-    $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::date[], $8::text[],
+    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::date[], $8::text[],
     $9::text[], $10::date[], $11::text[], $12::text[], $13::text[], $14::text[]
 ) as n (
-    number_of_instances, study_id, series_instance_uid, described_by, modality, series_number, series_date,
-    series_description_key, body_part_examined, performed_start_date, performed_start_time, scheduled,
-    requested, attributes)
-where r.study_id = n.study_id and r.series_instance_uid = n.series_instance_uid
+    number_of_instances, study_instance_uid, series_instance_uid, described_by, modality, series_number,
+    series_date, series_description_key, body_part_examined, performed_start_date, performed_start_time,
+    scheduled, requested, attributes)
+join study s using (study_instance_uid)
+where r.study_id = s.id and r.series_instance_uid = n.series_instance_uid
     and n.described_by collate "C" < r.described_by"""
-
-_INSTANCES = """
-insert into instance (
-    study_id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number,
-    number_of_frames, object_key, size, prefix_sha256, dataset_sha256, dataset_offset, scanned_by, pixel_tag,
-    pixel_vr, pixel_offset, pixel_length, frame_bits, stream_length, container, attributes, bulk, metadata,
-    fragments, frame_starts)
-select * from unnest(
-    $1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::integer[], $8::text[],
-    $9::bigint[], $10::bytea[], $11::bytea[], $12::bigint[], $13::smallint[], $14::text[], $15::text[],
-    $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], $22::jsonb[],
-    $23::bytea[], $24::bytea[], $25::bytea[])
-on conflict (sop_instance_uid) do nothing
-returning id, sop_instance_uid"""
 
 _RENDITIONS = """
 with made as (
@@ -146,75 +173,59 @@ where s.id = any($1::bigint[])"""
 async def store(connection: Connection, rows: Sequence[Row]) -> dict[str, Outcome]:
     """Store rows of different SOP Instance UIDs in one transaction; what became of each, by that UID."""
     async with connection.transaction():
-        found = await connection.fetch(_KNOWN, [row.sop_instance_uid for row in rows])
-        known = {one["sop_instance_uid"]: one for one in found}
-        outcomes = {
-            uid: _met_again(row, known[uid]) for row in rows if (uid := row.sop_instance_uid) in known
-        }
-        fresh = [row for row in rows if row.sop_instance_uid not in known]
-        if fresh:
-            claimed = {one["key"] for one in await connection.fetch(_CLAIM, [row.key for row in fresh])}
-            outcomes |= {row.sop_instance_uid: Outcome.LOST for row in fresh if row.key not in claimed}
-            fresh = [row for row in fresh if row.key in claimed]
-        if fresh:
+        uids = [row.sop_instance_uid for row in rows]
+        met = await connection.fetch(_MEET, uids, [row.key for row in rows])
+        known = {one["sop_instance_uid"]: one for one in met if one["sop_instance_uid"]}
+        claimed = {one["object_key"] for one in met if one["sop_instance_uid"] is None}
+        outcomes = {row.sop_instance_uid: _judged(row, known, claimed) for row in rows}
+        if fresh := [row for row in rows if row.key in claimed]:
             await _insert(connection, fresh)
-            outcomes |= {row.sop_instance_uid: Outcome.STORED for row in fresh}
     return outcomes
 
 
-def _met_again(row: Row, stored: asyncpg.Record) -> Outcome:
+def _judged(row: Row, known: Mapping[str, asyncpg.Record], claimed: Container[str]) -> Outcome:
+    stored = known.get(row.sop_instance_uid)
+    if stored is None:
+        return Outcome.STORED if row.key in claimed else Outcome.LOST
     if stored["object_key"] == row.key:  # committed before, and the answer was lost
         return Outcome.STORED
     return Outcome.SAME if stored["dataset_sha256"] == row.dataset_sha256 else Outcome.CONFLICT
 
 
 async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
-    study_ids, changed = await _insert_studies(connection, rows)
-    series_ids, touched = await _insert_series(connection, rows, study_ids)
-    instances = [
-        (
-            study_ids[row.study_instance_uid],
-            series_ids[row.study_instance_uid, row.series_instance_uid],
-            *row.instance,
-        )
-        for row in rows
-    ]
-    made = await connection.fetch(_INSTANCES, *_columns(instances))
-    if len(made) < len(rows):
+    studies = _describing(rows, lambda row: row.study_instance_uid)
+    series = _describing(rows, lambda row: (row.study_instance_uid, row.series_instance_uid))
+    study_columns = _columns([(count, *row.study) for row, count in studies.values()])
+    series_columns = _columns(
+        [(count, row.study_instance_uid, *row.series) for row, count in series.values()]
+    )
+    instance_columns = _columns(
+        [(row.study_instance_uid, row.series_instance_uid, *row.instance) for row in rows]
+    )
+    made = await connection.fetch(_STORE, *study_columns, *series_columns, *instance_columns)
+    instance_ids = {one["series_instance_uid"]: one["instance_id"] for one in made if one["level"] == 3}
+    if len(instance_ids) < len(rows):
         raise Raced
-    videos = {row.sop_instance_uid for row in rows if row.is_video}
-    if ids := [one["id"] for one in made if one["sop_instance_uid"] in videos]:
-        await connection.execute(_RENDITIONS, ids, MP4, MP4_MAKER, WAITING)
-    if changed | touched:
-        await connection.execute(_SUMS, sorted(changed | touched))
+    if videos := [instance_ids[row.sop_instance_uid] for row in rows if row.is_video]:
+        await connection.execute(_RENDITIONS, videos, MP4, MP4_MAKER, WAITING)
+    smaller = [one for one in made if one["level"] != 3 and _is_smaller(one, studies, series)]
+    if any(one["level"] == 1 for one in smaller):
+        await connection.execute(_DESCRIBE_STUDIES, *study_columns)
+    if any(one["level"] == 2 for one in smaller):
+        await connection.execute(_DESCRIBE_SERIES, *series_columns)
+    if changed := {one["study_id"] for one in [*smaller, *(one for one in made if one["is_new"])]}:
+        await connection.execute(_SUMS, sorted(changed))
 
 
-async def _insert_studies(connection: Connection, rows: Sequence[Row]) -> tuple[dict[str, int], set[int]]:
-    """Count and lock; the ids by UID, and the ids of those whose description changed."""
-    first = _describing(rows, lambda row: row.study_instance_uid)
-    columns = _columns([(count, *row.study) for row, count in first.values()])
-    found = await connection.fetch(_STUDIES, *columns)
-    changed = {one["id"] for one in found if first[one[1]][0].sop_instance_uid < one["described_by"]}
-    if changed:
-        await connection.execute(_DESCRIBE_STUDIES, *columns)
-    return {one["study_instance_uid"]: one["id"] for one in found}, changed
-
-
-async def _insert_series(
-    connection: Connection, rows: Sequence[Row], study_ids: dict[str, int]
-) -> tuple[dict[tuple[str, str], int], set[int]]:
-    """The ids by study and series UID, and the ids of studies that have a new or another series."""
-    first = _describing(rows, lambda row: (study_ids[row.study_instance_uid], row.series_instance_uid))
-    columns = _columns([(count, study, *row.series) for (study, _), (row, count) in first.items()])
-    found = await connection.fetch(_SERIES, *columns)
-    another = {
-        one["study_id"] for one in found if first[one[1], one[2]][0].sop_instance_uid < one["described_by"]
-    }
-    if another:
-        await connection.execute(_DESCRIBE_SERIES, *columns)
-    uids = {study_id: uid for uid, study_id in study_ids.items()}
-    ids = {(uids[one["study_id"]], one["series_instance_uid"]): one["id"] for one in found}
-    return ids, another | {one["study_id"] for one in found if one["is_new"]}
+def _is_smaller(
+    found: asyncpg.Record,
+    studies: Mapping[str, tuple[Row, int]],
+    series: Mapping[tuple[str, str], tuple[Row, int]],
+) -> bool:
+    """One of the new instances describes this study or series from now on."""
+    study = found["study_instance_uid"]
+    first = studies[study] if found["level"] == 1 else series[study, found["series_instance_uid"]]
+    return bool(first[0].sop_instance_uid < found["described_by"])
 
 
 def _describing(rows: Iterable[Row], group: Callable[[Row], _K]) -> dict[_K, tuple[Row, int]]:

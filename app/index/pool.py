@@ -17,9 +17,11 @@ from app.index.connection import Connection, translated
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
-# No just-in-time compiler for statements of a millisecond, and no generic plans: whether an index helps
-# depends on the key (a prefix, a rare modality).
-_SERVER_SETTINGS = {"application_name": "reelweb", "jit": "off", "plan_cache_mode": "force_custom_plan"}
+# No just-in-time compiler for statements of a millisecond. Readers plan anew: whether an index helps depends on
+# the key (a prefix, a rare modality). Writers plan once.
+_SETTINGS = {"application_name": "reelweb", "jit": "off"}
+_READER_SETTINGS = _SETTINGS | {"plan_cache_mode": "force_custom_plan"}
+_WRITER_SETTINGS = _SETTINGS | {"plan_cache_mode": "force_generic_plan"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,12 @@ class OwnConnection:
 
 
 async def connect(dsn: str, knobs: Knobs) -> asyncpg.Connection[asyncpg.Record]:
-    """A connection with the settings that every statement of ours expects."""
+    """A connection of those who write."""
     return await asyncpg.connect(
         dsn,
         timeout=knobs.connect_timeout_s,
         command_timeout=knobs.statement_timeout_s,
-        server_settings=_SERVER_SETTINGS,
+        server_settings=_WRITER_SETTINGS,
     )
 
 
@@ -108,7 +110,7 @@ async def reading(dsn: str, knobs: Knobs) -> AsyncIterator[Reader]:
             max_size=knobs.readers,
             timeout=knobs.connect_timeout_s,
             command_timeout=knobs.statement_timeout_s,
-            server_settings=_SERVER_SETTINGS,
+            server_settings=_READER_SETTINGS,
         )
     try:
         reader = Reader(pool, knobs)

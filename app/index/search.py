@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.dicom.attributes import Level
@@ -15,6 +16,9 @@ from app.index.found import page
 
 MANY = 1000
 """Further results are counted up to here (behaviour: Warning 299)."""
+
+WITH_DATA_SETS = 100
+"""So many rows have an answer at most whose fields stand in the data sets alone: they are read into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,16 @@ select n.found, p.* from (select count(*) as found from hit) n left join (
 
 async def search(index: Index, query: Query) -> Found:
     """The rows that match; addresses in them start with `@/` (app.index.found.PLACEHOLDER)."""
+    form = page(query)
+    if form.needs_metadata:
+        query = replace(query, limit=min(query.limit, WITH_DATA_SETS))
     statement, arguments = _statement(query)
     records = await index.reader.fetch(statement, *arguments)
-    form = page(query)
-    rows = [form.row(record) for record in records if record["place"] is not None]
+    places = [record for record in records if record["place"] is not None]
+    if form.needs_metadata:
+        rows = await asyncio.to_thread(form.rows, places)
+    else:
+        rows = form.rows(places)
     remaining = max(0, records[0]["found"] - query.limit)
     return Found(rows, min(remaining, MANY + 1))
 

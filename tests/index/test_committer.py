@@ -16,8 +16,8 @@ from app.dicom.scanner import Pixels, Scan
 from app.errors import FailureReason, Refused
 from app.index import Index, Knobs, Outcome
 from app.index.connection import Connection
+from app.storage import keys
 from tests.index import scans
-from tests.index.conftest import new_key
 from tests.index.scans import element, name
 
 _COUNTS = "select study_instance_uid, number_of_instances from study"
@@ -81,10 +81,14 @@ async def test_an_instance_whose_key_was_swept_is_refused(index: Index, sql: Con
     assert [row[0] for row in await sql.fetch("select study_instance_uid from study")] == ["1.2"]
 
 
-async def test_a_poison_row_fails_alone(index: Index, sql: Connection) -> None:
+@pytest.mark.parametrize("by", ["server", "driver"])
+async def test_a_poison_row_fails_alone(index: Index, sql: Connection, by: str) -> None:
     """What the database cannot hold is refused without quoting it; the rest of its batch is stored."""
     poison = scans.scan({"PatientName": name("Secret^Patient")})
-    poison = replace(poison, head=replace(poison.head, sop_class_uid="Secret\0"))
+    if by == "server":
+        poison = replace(poison, head=replace(poison.head, sop_class_uid="Secret\0"))
+    else:
+        poison = replace(poison, pixels=Pixels("7FE00010", "OB", 0, 0, 2**40, 8, b"", b"", 0, ""))
     batch = [scans.scan() for _ in range(5)] + [poison] + [scans.scan() for _ in range(5)]
     results = await asyncio.gather(*(scans.add(index, one) for one in batch), return_exceptions=True)
     assert [result for result in results if result is not Outcome.STORED] == [results[5]]
@@ -169,8 +173,8 @@ async def test_rows_do_not_depend_on_the_order_of_arrival(
 async def test_two_servers_store_into_the_same_studies(database: str, sql: Connection) -> None:
     """From 16 tasks, in opposite orders, with duplicates: no deadlock, and every counter is exact."""
     async with (
-        index_tool.opened(database, new_key, Knobs(readers=2)) as one,
-        index_tool.opened(database, new_key, Knobs(readers=2)) as two,
+        index_tool.opened(database, keys.new, Knobs(readers=2)) as one,
+        index_tool.opened(database, keys.new, Knobs(readers=2)) as two,
     ):
         deadlocks = await sql.fetchval(
             "select deadlocks from pg_stat_database where datname = current_database()"

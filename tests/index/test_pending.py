@@ -7,7 +7,7 @@ import asyncio
 from app import index as index_tool
 from app.index import Index, Knobs
 from app.index.connection import Connection
-from tests.index.conftest import new_key
+from app.storage import keys
 
 
 async def _keys(sql: Connection) -> set[str]:
@@ -28,14 +28,14 @@ async def test_many_at_once_get_different_keys(index: Index) -> None:
 
 
 async def test_keys_that_nobody_took_go_when_the_server_does(database: str, sql: Connection) -> None:
-    async with index_tool.opened(database, new_key) as index:
+    async with index_tool.opened(database, keys.new) as index:
         taken = {await index.pending.take() for _ in range(5)}
     assert await _keys(sql) == taken
 
 
 async def test_a_reservation_is_short(database: str, sql: Connection) -> None:
     """A key that lay around is given back, for the sweeper counts from its commit."""
-    async with index_tool.opened(database, new_key, Knobs(reserved_keys_life_s=0.01)) as index:
+    async with index_tool.opened(database, keys.new, Knobs(reserved_keys_life_s=0.01)) as index:
         first = {await index.pending.take() for _ in range(4)}
         await asyncio.sleep(0.05)
         last = await index.pending.take()

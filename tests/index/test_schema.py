@@ -12,17 +12,18 @@ from app import index as index_tool
 from app.errors import Unavailable
 from app.index import schema
 from app.index.connection import Connection
-from tests.index.conftest import new_key
+from app.storage import keys
+from tests import cluster
 
 
 @pytest.fixture
-async def empty(cluster: str, worker_id: str) -> str:
+async def empty(postgresql: str, worker_id: str) -> str:
     name = f"reelweb_empty_{worker_id}"
-    connection = await asyncpg.connect(cluster)
+    connection = await asyncpg.connect(postgresql)
     await connection.execute(f'drop database if exists "{name}" with (force)')
     await connection.execute(f'create database "{name}"')
     await connection.close()
-    return cluster.replace("/postgres?", f"/{name}?")
+    return cluster.named(postgresql, name)
 
 
 async def test_several_that_start_at_once_migrate_once(empty: str) -> None:
@@ -55,7 +56,7 @@ async def test_a_newer_schema_is_refused(database: str, sql: Connection) -> None
         with pytest.raises(schema.SchemaNewer, match="9999"):
             await schema.migrate(database)
         with pytest.raises(schema.SchemaNewer, match="update the program"):
-            async with index_tool.opened(database, new_key):
+            async with index_tool.opened(database, keys.new):
                 pass
     finally:
         await sql.execute("delete from schema_version where version = 9999")
