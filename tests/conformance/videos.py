@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import av
 import httpx
 import pydicom
 from pydicom.encaps import generate_frames
@@ -64,3 +66,10 @@ def store(server: str, path: Path) -> str:
     assert told.status_code == 200, told.text
     address: str = told.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
     return address
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Width and height of the pictures in a DICOM file, by FFmpeg."""
+    with av.open(io.BytesIO(stream(path)), "r") as container:
+        video = container.streams.video[0]
+        return video.width, video.height
