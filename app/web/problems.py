@@ -12,22 +12,22 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app import errors
-from app.web import multipart
-
-STATUS: dict[type[Exception], HTTPStatus] = {
-    errors.NotFound: HTTPStatus.NOT_FOUND,
-    errors.BadRequest: HTTPStatus.BAD_REQUEST,
-    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
-    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    multipart.Malformed: HTTPStatus.BAD_REQUEST,
-}
+from app.web import ranges
 
 
 class UnsupportedMediaType(errors.ReelwebError):
     """The request's body is of a type that this resource does not take."""
 
 
-STATUS[UnsupportedMediaType] = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+STATUS: dict[type[Exception], HTTPStatus] = {
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.BadRequest: HTTPStatus.BAD_REQUEST,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ranges.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    ranges.Unsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+}
 
 
 def problem(
@@ -52,8 +52,13 @@ def problem(
 async def translate(request: Request, error: Exception) -> Response:
     """Answer one of our own errors."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else None
-    return problem(request.scope, status, str(error), headers)
+    return problem(request.scope, status, str(error), _headers(error))
+
+
+def _headers(error: Exception) -> Mapping[str, str] | None:
+    if isinstance(error, errors.Unavailable):
+        return {"Retry-After": str(error.retry_after_s)}
+    return error.headers if isinstance(error, ranges.Unsatisfiable) else None
 
 
 async def translate_http(request: Request, error: Exception) -> Response:

@@ -216,7 +216,7 @@ async def test_a_lost_connection_loses_nothing(index: Index, sql: Connection) ->
     for _ in range(3):
         await asyncio.sleep(0.01)
         await sql.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'reelweb' and query like '%instance%'"
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'reelweb' and query like '%instance%'"
         )
     outcomes = await sending
     assert set(outcomes) == {Outcome.STORED}

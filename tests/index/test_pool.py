@@ -40,7 +40,7 @@ async def test_cut_connections_recover(index: Index, sql: Connection) -> None:
     """A reader may see one failure, readiness tells the truth, and then all is well again."""
     await index.ready()
     await sql.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'reelweb'"
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'reelweb'"
     )
     for _ in range(20):
         try:
