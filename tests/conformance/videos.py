@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import httpx
@@ -57,12 +58,13 @@ def stream(path: Path) -> bytes:
 def store(server: str, path: Path) -> str:
     """Store a file through STOW-RS; the instance's address."""
     with path.open("rb") as body:
-        told = httpx.post(
-            f"{server}/dicom-web/studies",
-            content=body,
-            headers={"Content-Type": "application/dicom"},
-            timeout=60,
-        )
+        return sent(server, body)
+
+
+def sent(server: str, body: BinaryIO | bytes) -> str:
+    """Store one instance through STOW-RS; its address."""
+    headers = {"Content-Type": "application/dicom"}
+    told = httpx.post(f"{server}/dicom-web/studies", content=body, headers=headers, timeout=60)
     assert told.status_code == 200, told.text
     address: str = told.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
     return address
