@@ -185,8 +185,8 @@ async def test_what_cannot_be_shown_says_why(server: str, tmp_path: Path) -> Non
 async def test_more_is_shown_when_asked_for(server: str) -> None:
     """A long series begins with some of its pictures; the rest comes by a button that goes when all are there."""
     common = {"StudyInstanceUID": make.uid(), "SeriesInstanceUID": make.uid()}
-    for number in range(30):
-        await _stored(server, make.instance(**common, InstanceNumber=number))
+    stored = (_stored(server, make.instance(**common, InstanceNumber=number)) for number in range(30))
+    await asyncio.gather(*stored)
     async with opened(server, fragment=f"#studies/{common['StudyInstanceUID']}") as seen:
         await seen.page.get_by_role("button", name="Show more (24 of 30)").click()
         await expect(seen.page.locator("figure")).to_have_count(30)

@@ -137,6 +137,7 @@ function video(url, label) {
   player.setAttribute('aria-label', label);
   // A player does not tell why: ask again what it was answered.
   player.onerror = async () => {
+    if (!player.isConnected) return;
     const answer = await fetch(`${url}/rendered`, { headers: { Accept: 'video/mp4', Range: 'bytes=0-0' } });
     if (answer.status === 503) {
       setTimeout(() => player.load(), 1000 * (Number(answer.headers.get('Retry-After')) || 2));
