@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app import errors
-from app.web import multipart
+from app.web import multipart, ranges
 
 STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
@@ -20,6 +20,8 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     multipart.Malformed: HTTPStatus.BAD_REQUEST,
+    ranges.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    ranges.Unsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
 }
 
 
@@ -27,7 +29,12 @@ class UnsupportedMediaType(errors.ReelwebError):
     """The request's body is of a type that this resource does not take."""
 
 
+class Stalled(multipart.Malformed):
+    """The request's body stopped coming."""
+
+
 STATUS[UnsupportedMediaType] = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+STATUS[Stalled] = HTTPStatus.REQUEST_TIMEOUT
 
 
 def problem(
@@ -52,8 +59,18 @@ def problem(
 async def translate(request: Request, error: Exception) -> Response:
     """Answer one of our own errors."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else None
-    return problem(request.scope, status, str(error), headers)
+    return problem(request.scope, status, str(error), _headers(error))
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    match error:
+        case errors.Unavailable():
+            return {"Retry-After": str(error.retry_after_s)}
+        case ranges.Unsatisfiable():
+            return error.headers
+        case Stalled():
+            return {"Connection": "close"}
+    return {}
 
 
 async def translate_http(request: Request, error: Exception) -> Response:
