@@ -19,7 +19,8 @@ from app.web import connection
 def running(settings: Settings) -> Iterator[str]:
     """Serve with these settings while the block lasts; gives the server's address."""
     ready, ends = threading.Event(), list[Callable[[], object]]()
-    listening = socket.create_server(("127.0.0.1", 0))
+    # Opened again by its descriptor it knows its protocol, and asyncio sets TCP_NODELAY: 40 ms less an answer.
+    listening = socket.socket(fileno=socket.create_server(("127.0.0.1", 0)).detach())
     port: int = listening.getsockname()[1]
     thread = threading.Thread(target=lambda: asyncio.run(_serve(settings, listening, ready, ends)))
     thread.start()

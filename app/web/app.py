@@ -85,9 +85,7 @@ DICOMWEB = [
 ]
 
 ROUTES = [
-    Mount(
-        access.ROOT, Router(DICOMWEB, redirect_slashes=False)
-    ),  # a redirect would not know the public address
+    Mount(access.ROOT, Router(DICOMWEB, redirect_slashes=False)),
     Route("/", page.index, methods=["GET"]),
     Mount("/page", StaticFiles(directory=page.FOLDER)),
     Route("/openapi.json", contract.document, methods=["GET"]),
@@ -113,6 +111,8 @@ def create(policy: access.Policy, lifespan: Lifespan[Starlette]) -> Starlette:
         Middleware(access.Hosts, policy=policy),
         Middleware(access.Tokens, policy=policy),
     ]
-    return Starlette(
+    app = Starlette(
         routes=ROUTES, middleware=middleware, exception_handlers=problems.HANDLERS, lifespan=lifespan
     )
+    app.router.redirect_slashes = False  # a redirect would not know the public address
+    return app
