@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b64decode
-from binascii import Error as BadBase64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -185,7 +184,7 @@ def _secret(authorization: str) -> bytes:
     if scheme.lower() == "basic":
         try:
             return b64decode(credentials, validate=True).partition(b":")[2]
-        except BadBase64:
+        except ValueError:  # not base64, or not even ASCII
             return b""
     return b""
 
