@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -18,8 +18,8 @@ OHIF_ACCEPT = "application/dicom+json"
 OLD_OHIF_ACCEPT = (
     "application/dicom+json, multipart/related; type=application/octet-stream; transfer-syntax=*"
 )
-CT, MR, NAMELESS = make.uid(), make.uid(), make.uid()
-CT_SERIES, OTHER_SERIES = make.uid(), make.uid()
+CT, MR, NAMELESS = f"{make.PREFIX}40167.1", f"{make.PREFIX}40167.2", f"{make.PREFIX}40167.3"
+CT_SERIES, OTHER_SERIES = f"{make.PREFIX}40167.4", f"{make.PREFIX}40167.5"
 FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 EMPTY = "The emptyvaluematching parameter is not supported. Empty Value Matching has not been performed."
 MULTIPLE = (
@@ -281,7 +281,7 @@ def test_the_python_client_finds_and_pages(filled: Archive) -> None:
     client = DICOMwebClient(f"{filled.url}/dicom-web")
     every = client.search_for_studies(limit=2, get_remaining=True)
     assert [row["0020000D"]["Value"][0] for row in every] == [CT, MR, NAMELESS]
-    told: list[Mapping[str, Any]] = client.search_for_series(
+    told: Sequence[Mapping[str, Any]] = client.search_for_series(
         CT, fields=["SeriesDescription", "Modality"], search_filters={"Modality": "CT"}
     )
     assert [row["0020000E"]["Value"][0] for row in told] == [CT_SERIES, OTHER_SERIES]
