@@ -93,8 +93,8 @@ def test_no_line_and_no_error_holds_anything_of_a_patient(
     )
     answers += [httpx.get(archive.root + path) for path in paths]
     hostile = {"Accept": "geheim/*, */*;q=0.1", "X-Patient": "Geheim", "Authorization": "Bearer s3cret"}
-    paths = ("/rendered?window=Geheim", "/frames/Geheim", "/bulkdata/Geheim", "/metadata?geheim=1", "")
-    answers += [httpx.get(url + path, headers=hostile) for path in paths]
+    more = ("/rendered?window=Geheim", "/frames/Geheim", "/bulkdata/Geheim", "/metadata?geheim=1", "")
+    answers += [httpx.get(url + path, headers=hostile) for path in more]
     until(lines, len(answers))
     time.sleep(0.05)
     out, err = capfd.readouterr()

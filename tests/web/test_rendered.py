@@ -287,7 +287,7 @@ def test_a_video_is_an_mp4_that_plays(video: tuple[str, make_video.Made], whole:
     assert answer.headers["content-length"] == str(len(answer.content))
     assert answer.content == whole
     assert whole.index(b"moov") < whole.index(b"mdat")
-    with av.open(BytesIO(whole)) as played, av.open(video[1].stream) as source:
+    with av.open(BytesIO(whole), "r") as played, av.open(video[1].stream, "r") as source:
         assert [f.to_ndarray().tobytes() for f in played.decode(video=0)] == [
             f.to_ndarray().tobytes() for f in source.decode(video=0)
         ]
