@@ -15,7 +15,7 @@ from tests.web import doors
 from tests.web.doors import Archive
 
 EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
-STUDY, SERIES = f"{make.PREFIX}800", f"{make.PREFIX}801"
+STUDY, SERIES = "2.25.7001", "2.25.7002"  # fixed: they stand in the names of tests
 
 
 @pytest.fixture(scope="module")
