@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.web.access import LOOPBACK_NAMES, Policy, host_of, networks, read_tokens, root
+from app.web.connection import DRAINED
 from tests import cluster, make
 from tests.web import doors
 from tests.web.doors import Archive
@@ -188,6 +189,15 @@ def test_no_way_leads_around_the_tokens(guarded: Archive, path: str) -> None:
     with doors.connected(guarded.url) as connection:
         answer = doors.spoken(connection, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     assert answer.split(b" ")[1] in {b"401", b"404"}
+
+
+def test_a_body_without_a_token_is_read_within_a_bound(guarded: Archive) -> None:
+    """So that who sends on sees the answer, and who sends for ever does not keep the server busy."""
+    head = b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n"
+    with doors.connected(guarded.url) as connection:
+        assert doors.spoken(connection, head, bytes(1 << 20)).startswith(b"HTTP/1.1 401 ")
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            connection.sendall(bytes(3 * DRAINED))
 
 
 def test_a_body_without_a_token_is_not_asked_for(guarded: Archive) -> None:
