@@ -32,11 +32,6 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 BACKLOG, KEEP_ALIVE_S = 4096, 75
 
 
-def migrate(settings: Settings) -> None:
-    """Bring the database's schema to what this version knows."""
-    asyncio.run(index.migrate(_dsn(settings)))
-
-
 def serve_web(settings: Settings, fd: int) -> None:
     """Serve HTTP on the listening socket `fd` until SIGTERM; one process of several."""
     _prepare(settings)
@@ -70,7 +65,7 @@ async def _jobs(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with tools(settings) as opened:
-        await jobs.run(opened.index, opened.storage, stop=stop)
+        await jobs.run(opened, stop=stop)
 
 
 def web(settings: Settings) -> Starlette:

@@ -56,6 +56,7 @@ _ESCAPES: Final = {
     b"\x1b$(D": "iso2022_jp_2",
     b"\x1b$)A": "gb2312",
 }
+_MOST_ESCAPES: Final = 10_000  # no text has them; each costs a microsecond
 _ESCAPED_BY_CODEC: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 _PIECES: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _RESET: Final = re.compile(rb"[\\\r\n\t\f]")
@@ -76,9 +77,9 @@ def decoder(value: bytes) -> Decode:
     if codecs[0] == "latin-1" and len(codecs) == 1:
         return _decode_latin
     if len(codecs) == 1 or terms[0] in _ALONE:
-        return partial(_decode_simple, codecs[0], frozenset(codecs[:1]))
+        return partial(_decode, codecs[0], frozenset(codecs[:1]))
     extensions = frozenset(codec for term, codec in zip(terms, codecs, strict=True) if term not in _ALONE)
-    return partial(_decode_simple, codecs[0], extensions)
+    return partial(_decode, codecs[0], extensions)
 
 
 def _codec(term: str) -> str:
@@ -92,11 +93,11 @@ def _codec(term: str) -> str:
 
 
 def _decode_latin(value: bytes) -> str:
-    return value.decode("latin-1") if b"\x1b" not in value else _decode_simple("latin-1", frozenset(), value)
+    return value.decode("latin-1") if b"\x1b" not in value else _decode("latin-1", frozenset(), value)
 
 
-def _decode_simple(first: str, extensions: frozenset[str], value: bytes) -> str:
-    if b"\x1b" not in value:
+def _decode(first: str, extensions: frozenset[str], value: bytes) -> str:
+    if b"\x1b" not in value or value.count(b"\x1b") > _MOST_ESCAPES:
         return value.decode(first, "replace")
     return "".join(_decode_piece(first, extensions, piece) for piece in _PIECES.findall(value))
 

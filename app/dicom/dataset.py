@@ -42,7 +42,7 @@ IDENTITY: Final = {
 _NO_PLANS: Final[dict[bytes, Plan]] = {}
 _NOTHING: Final[frozenset[str]] = frozenset()
 
-# How long a value may be by weight: numbers and lists of strings are slow to write, so they end sooner.
+# How long a value may be, by weight, to be written inline: writing must not hold the loop for long.
 _MOST_NUMBERS: Final = 64 << 10
 _MOST_STRINGS: Final = 1 << 20
 _KEY: Final = len(b'"00100010":')
@@ -97,7 +97,7 @@ class Walker:
             min(_MOST_NUMBERS, limits.value_bytes),
             min(_MOST_STRINGS, limits.value_bytes),
             min(_MOST_STRINGS, limits.value_bytes),
-            limits.value_bytes,
+            min(_MOST_STRINGS, limits.value_bytes),
             -1,  # CONTROL
         )
 

@@ -85,7 +85,7 @@ def _strings(text: str) -> bytes:
 def write_names(value: bytes, decode: Decode) -> bytes:
     """PN: an object of component groups a value (PS3.18 F.2.2)."""
     text = decode(value).rstrip(_PADS)
-    return orjson.dumps([_groups(name) for name in text.split("\\")])[1:-1] if text else b""
+    return orjson.dumps([_groups(name) if name else None for name in text.split("\\")])[1:-1] if text else b""
 
 
 def _groups(name: str) -> dict[str, str] | None:

@@ -37,6 +37,7 @@ class Committer:
         self._own, self._knobs = own, knobs
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(maxsize=4 * knobs.batch_rows)
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     async def add(self, scan: Scan, stored: Stored) -> Outcome:
         """Store one instance; returns when it is committed.
@@ -48,6 +49,8 @@ class Committer:
             made = row(scan, stored)
         else:
             made = await asyncio.to_thread(row, scan, stored)
+        if self._is_closing:
+            raise Unavailable("The server is stopping.")
         waiting = _Waiting(made, asyncio.get_running_loop().create_future())
         await self._queue.put(waiting)
         return await waiting.future
@@ -58,12 +61,14 @@ class Committer:
 
     async def close(self) -> None:
         """Stop; who still waits is told that it is not known."""
+        self._is_closing = True
         if self._task:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
         while not self._queue.empty():
             _fail([self._queue.get_nowait()], Unavailable("The server is stopping."))
+            await asyncio.sleep(0)  # who waits for room comes in
 
     async def _work(self) -> None:
         later: list[_Waiting] = []

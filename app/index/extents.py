@@ -83,7 +83,7 @@ select pixel_tag as tag, pixel_vr as vr, pixel_offset as "offset", pixel_length 
     frame_bits, stream_length, container from instance where id = $1 and pixel_tag is not null"""
 
 _WINDOW = """
-select pixel_offset, frame_bits, number_of_frames, frame_starts is not null as has_starts,
+select pixel_offset, frame_bits, container, number_of_frames, frame_starts is not null as has_starts,
     octet_length(fragments) / 16 as fragments_in_all,
     substr(frame_starts, 4 * ($2::integer - 1) + 1, 4 * ($3::integer - $2 + 2)) as starts,
     case when frame_starts is null
@@ -151,6 +151,8 @@ async def frames(index: Index, instance_id: int, numbers: Sequence[int]) -> list
     row = await index.reader.fetchrow(_WINDOW, instance_id, max(first, 1), max(last, 1))
     if row is None:
         raise NotFound("This instance has no frames.")
+    if row["container"]:
+        raise NotFound("The frames of a video are one stream.")
     if first < 1 or last > row["number_of_frames"]:
         wrong = first if first < 1 else last
         raise NotFound(f"There is no frame {wrong}: this instance has {row['number_of_frames']}.")

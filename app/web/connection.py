@@ -1,28 +1,33 @@
-"""uvicorn's HTTP protocol, with a way to cut a connection whose client has stopped reading.
+"""The client at the other end: whether it is still there, and cutting it off when it has stopped reading.
 
-ASGI can only close a connection, and closing waits until the client took what was written: for ever.
+ASGI can only close a connection, and closing waits until the client took what was written: for ever. And
+it tells of a client that left only to a task that waits for the message, which costs more than a short
+range. Our server protocol shows the transport, which knows at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Final, Self
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-DRAINED = 64 << 20  # bytes of a body that are read after it was answered
-_ABORT = "reelweb.abort"
+DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
+_EXTENSION: Final = "reelweb.transport"
 
 
 class Protocol(HttpToolsProtocol):
     """For `uvicorn.Config(http=Protocol)`."""
 
     def on_message_begin(self) -> None:
-        """Let the application reach the transport's abort through the scope."""
+        """Show the application its transport."""
         self._unset_keepalive_if_required()
         self._drained = 0
         super().on_message_begin()
-        self.scope["extensions"] = {_ABORT: {"transport": self.transport}}
+        self.scope["extensions"] = {_EXTENSION: {"transport": self.transport}}
 
     def on_body(self, body: bytes) -> None:
         """What comes after the answer is read and thrown away, so that the client sees it; not for ever."""
@@ -39,11 +44,40 @@ class Protocol(HttpToolsProtocol):
             )
 
 
-def abort(scope: Scope) -> bool:
-    """Cut the connection at once; False where the server gave no way to."""
-    extension = scope.get("extensions", {}).get(_ABORT)
-    if extension is None:
-        return False
-    transport: asyncio.Transport = extension["transport"]
-    transport.abort()
-    return True
+class Client(AbstractContextManager["Client"]):
+    """Watches one client while it is answered, under any server, best under ours."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        extension = scope.get("extensions", {}).get(_EXTENSION, {})
+        self._transport: asyncio.Transport | None = extension.get("transport")
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        if not self._transport:
+            self._watcher = asyncio.create_task(self._disconnected())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._watcher:
+            self._watcher.cancel()
+
+    def gone(self) -> bool:
+        """Whether nobody reads any more."""
+        if self._transport:
+            return self._transport.is_closing()
+        return self._watcher is not None and self._watcher.done()
+
+    async def cut(self) -> bool:
+        """End the connection at once, whatever is still to be taken; False where the server has no way to."""
+        if not self._transport:
+            return False
+        self._transport.abort()
+        await self._disconnected()  # so that the server knows why the answer ends here
+        return True
+
+    async def _disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

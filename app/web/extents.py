@@ -21,7 +21,8 @@ from app.errors import ReelwebError
 from app.extent import Extents
 from app.storage.protocol import Storage
 from app.storage.stream import stream
-from app.web import connection, multipart, ranges
+from app.web import multipart, ranges
+from app.web.connection import Client
 from app.web.ranges import Validators
 
 Body = Extents | bytes
@@ -115,7 +116,8 @@ class _Sender:
     """Sends pieces at the client's pace; one that is gone or takes nothing for `stall_s` is left."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, stall_s: float) -> None:
-        self._scope, self._receive, self._send, self._stall_s = scope, receive, send, stall_s
+        self._client = Client(scope, receive)
+        self._path, self._send, self._stall_s = scope["path"], send, stall_s
 
     async def run(self, response: Response, pieces: Pieces, length: int | None) -> None:
         async with aclosing(pieces):
@@ -125,31 +127,24 @@ class _Sender:
             if len(first) == length:
                 await self._send(_message(first, more=False))
                 return
-            gone = asyncio.create_task(_gone(self._receive))
-            try:
-                await self._send_all(first, pieces, length, gone)
-            finally:
-                gone.cancel()
+            with self._client:
+                await self._send_all(first, pieces, length)
 
-    async def _send_all(
-        self, first: bytes | memoryview, pieces: Pieces, length: int | None, gone: asyncio.Task[None]
-    ) -> None:
+    async def _send_all(self, first: bytes | memoryview, pieces: Pieces, length: int | None) -> None:
         try:
             async with asyncio.timeout(self._stall_s) as stall:
-                await self._send_each(first, pieces, length, gone, stall)
+                await self._send_each(first, pieces, length, stall)
         except (TimeoutError, ReelwebError) as error:
             reason = str(error) or "The client takes nothing."
-            _log.warning("answer cut short", path=self._scope["path"], reason=reason)
-            if not connection.abort(self._scope):
+            _log.warning("answer cut short", path=self._path, reason=reason)
+            if not await self._client.cut():
                 raise RuntimeError("an answer was cut short") from error
-            await gone
 
     async def _send_each(
         self,
         piece: bytes | memoryview | None,
         pieces: Pieces,
         length: int | None,
-        gone: asyncio.Task[None],
         stall: asyncio.Timeout,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -160,7 +155,7 @@ class _Sender:
             if sent == length:
                 return
             await self._send(_DRAINED)
-            if gone.done():
+            if self._client.gone():
                 return
             if loop.time() >= renewal:  # a new timer for each piece would cost more than the piece
                 renewal = loop.time() + self._stall_s / 4
@@ -185,11 +180,6 @@ def _start(response: Response) -> Message:
 async def _send_head(response: Response, send: Send) -> None:
     await send(_start(response))
     await send(_LAST)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _cut(body: Body, start: int, stop: int) -> Body:

@@ -14,16 +14,6 @@ from starlette.types import Scope
 from app import errors
 from app.web import multipart, ranges
 
-STATUS: dict[type[Exception], HTTPStatus] = {
-    errors.NotFound: HTTPStatus.NOT_FOUND,
-    errors.BadRequest: HTTPStatus.BAD_REQUEST,
-    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
-    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    multipart.Malformed: HTTPStatus.BAD_REQUEST,
-    ranges.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
-    ranges.Unsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-}
-
 
 class UnsupportedMediaType(errors.ReelwebError):
     """The request's body is of a type that this resource does not take."""
@@ -33,8 +23,16 @@ class Stalled(multipart.Malformed):
     """The request's body stopped coming."""
 
 
-STATUS[UnsupportedMediaType] = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-STATUS[Stalled] = HTTPStatus.REQUEST_TIMEOUT
+STATUS: dict[type[Exception], HTTPStatus] = {
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.BadRequest: HTTPStatus.BAD_REQUEST,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ranges.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    ranges.Unsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    Stalled: HTTPStatus.REQUEST_TIMEOUT,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+}
 
 
 def problem(

@@ -179,6 +179,7 @@ def as_documented(json: dict[str, Any]) -> dict[str, Any]:
     | Specific Character Set as stored          | ISO_IR 192               | the JSON is UTF-8                        |
     | SV and UV are numbers                     | strings beyond 2^53      | a reader with doubles would round them   |
     | a DS of more than 17 digits is a number   | a string                 | a double would lose digits               |
+    | a retired choice stays "OB or OW"         | OW                       | PS3.5 A.1                                |
     | Pixel Data up to a threshold are inline   | always a BulkDataURI     | so that there is always one address      |
     """
     return {tag: _documented(tag, element) for tag, element in json.items() if not tag.endswith("0000")}

@@ -69,3 +69,9 @@ def test_standalone_sets_know_no_extensions(terms: bytes) -> None:
 def test_any_bytes_are_text(value: bytes, terms: list[str]) -> None:
     """Whatever the bytes and the terms, there is text that UTF-8 can hold."""
     charset.decoder("\\".join(terms).encode())(value + b"\x1b$B" + value).encode()
+
+
+def test_a_flood_of_escapes_is_not_followed() -> None:
+    """Text of nothing but escape sequences costs no more than its length."""
+    text = charset.decoder(b"\\ISO 2022 IR 87")(b"\x1b$B" * 100_000)
+    assert len(text) == 300_000

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, Sequence, config, dcmread, dcmwrite
+from pydicom.datadict import dictionary_VR
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from app.dicom import elements, tags
@@ -34,12 +35,8 @@ _TAKEN = {
 }
 _BY_VR: dict[str, list[int]] = {}
 for _tag, _vr in tags.standard_tags():
-    if (
-        _tag not in _TAKEN
-        and _tag >= "00080000"
-        and _tag not in tags.SIGNED_OR_NOT
-        and not _tag.endswith("0000")
-    ):
+    _is_choice = " or " in dictionary_VR(int(_tag, 16))
+    if _tag not in _TAKEN and _tag >= "00080000" and not _is_choice and not _tag.endswith("0000"):
         _BY_VR.setdefault(_vr, []).append(int(_tag, 16))
 
 _letters = st.text(
@@ -319,6 +316,45 @@ def test_a_flood_of_elements_is_refused() -> None:
     items = _implicit("FFFEE000", b"") * 2000
     with pytest.raises(Refused, match="more than 1000 elements"):
         _after(_explicit("00091001", "SQ", items), limits=Limits(elements=1000))
+
+
+def test_a_choice_of_the_dictionary_is_decided() -> None:
+    """Where the dictionary leaves a choice, Implicit VR has OW (PS3.5 A.1)."""
+    found = _after(
+        _implicit("54000110", b"\1\0"), _implicit("60003000", b"\1\0"), syntax=ImplicitVRLittleEndian
+    )
+    assert [_element_of(found, tag)["vr"] for tag in ("54000110", "60003000")] == ["OW", "OW"]
+
+
+def test_a_vr_that_nobody_knows() -> None:
+    """An undefined VR is resolved by the dictionary or unknown; its length is four bytes, or two where it fits."""
+    long = tags.key_of("70010010") + b"ZZ\0\0\2\0\0\0ab"
+    short = tags.key_of("70011001") + b"ZZ\2\0ab"
+    found = _after(long, short)
+    assert _element_of(found, "70010010") == {"vr": "LO", "Value": ["ab"]}
+    assert _element_of(found, "70011001") == {"vr": "UN", "InlineBinary": "YWI="}
+
+
+def test_tables_are_bulk_data_and_yet_read() -> None:
+    """A long Extended Offset Table is bulk data for others, and read here."""
+    count = 200
+    offsets, lengths = struct.pack(f"<{count}Q", *range(0, 16 * count, 16)), struct.pack("<Q", 7) * count
+    fragments = (
+        _implicit("FFFEE000", b"") + _implicit("FFFEE000", b"\xff\xd8\xff_____") * count + SEQUENCE_END
+    )
+    data = instance("1.2.840.10008.1.2.4.50", NumberOfFrames=count, PixelData=None)
+    pixels = tags.key_of("7FE00010") + b"OB\0\0\xff\xff\xff\xff" + fragments
+    found = scan(data + _explicit("7FE00001", "OV", offsets) + _explicit("7FE00002", "OV", lengths) + pixels)
+    assert [bulk.path for bulk in found.bulk] == ["7FE00001", "7FE00002", "7FE00010"]
+    assert found.pixels is not None
+    assert (found.pixels.number_of_frames, found.pixels.stream_length) == (count, 7 * count)
+
+
+def test_fragments_end_within_their_sequence() -> None:
+    """An item that ends inside its icon's fragments is refused."""
+    icon = tags.key_of("7FE00010") + b"OB\0\0\xff\xff\xff\xff" + _implicit("FFFEE000", b"")
+    with pytest.raises(Refused, match="past the end of their sequence"):
+        _after(_explicit("00880200", "SQ", _implicit("FFFEE000", icon)))
 
 
 def test_one_byte_at_a_time_is_linear() -> None:

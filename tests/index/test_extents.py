@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,6 +139,16 @@ async def test_an_instance_without_pixels_has_no_frames(index: Index) -> None:
     assert await extents.fragments(index, instance.instance_id) == b""
     with pytest.raises(NotFound):
         await extents.frames(index, instance.instance_id, [1])
+
+
+async def test_a_video_is_one_stream(index: Index) -> None:
+    """Its frames are told by the stream itself, whatever number was declared."""
+    pixels = replace(encapsulated([10, 20]), number_of_frames=250, container="mp4")
+    await scans.add(index, scans.scan(sop="1.9", pixels=pixels))
+    instance = await located(index)
+    with pytest.raises(NotFound, match="one stream"):
+        await extents.frames(index, instance.instance_id, [1])
+    assert await extents.fragments(index, instance.instance_id) == pixels.fragments
 
 
 async def test_bulk_values_are_found_by_their_path(index: Index) -> None:

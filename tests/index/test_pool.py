@@ -14,13 +14,13 @@ from app.dicom.attributes import Level
 from app.errors import Unavailable
 from app.index import Index, Knobs, extents, search
 from app.index.connection import Connection, translated
+from app.storage import keys
 from tests.index import scans
-from tests.index.conftest import new_key
 
 
 async def test_who_finds_no_connection_is_told_so(database: str) -> None:
     """Within the acquire timeout; later it works again."""
-    async with index_tool.opened(database, new_key, Knobs(readers=1, acquire_timeout_s=0.05)) as index:
+    async with index_tool.opened(database, keys.new, Knobs(readers=1, acquire_timeout_s=0.05)) as index:
         async with index.reader.connection():
             with pytest.raises(Unavailable, match="in use"):
                 await extents.bulk(index, 1, "7FE00010")
@@ -29,7 +29,7 @@ async def test_who_finds_no_connection_is_told_so(database: str) -> None:
 
 async def test_a_client_that_stalls_holds_no_connection(database: str) -> None:
     """Between pages of instances the only connection is free."""
-    async with index_tool.opened(database, new_key, Knobs(readers=1, acquire_timeout_s=0.5)) as index:
+    async with index_tool.opened(database, keys.new, Knobs(readers=1, acquire_timeout_s=0.5)) as index:
         await scans.add(index, scans.scan())
         async for _ in extents.instances(index, "1.2.3"):
             found = await search.search(index, matching.parse(Level.STUDY, None, None, []))
@@ -40,7 +40,7 @@ async def test_cut_connections_recover(index: Index, sql: Connection) -> None:
     """A reader may see one failure, readiness tells the truth, and then all is well again."""
     await index.ready()
     await sql.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'reelweb'"
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'reelweb'"
     )
     for _ in range(20):
         try:

@@ -371,11 +371,11 @@ async def test_a_search_is_one_statement(index: Index) -> None:
 
 async def test_deep_pages_are_read_from_the_index(index: Index, sql: Connection) -> None:
     """The rows before the page are passed over in the index alone, not fetched."""
-    await sql.execute(_MANY_STUDIES, 5000)
+    await sql.execute(_MANY_STUDIES, 40_000)
     await sql.execute("vacuum analyze study")
     from app.index.search import _statement  # noqa: PLC0415
 
-    statement, arguments = _statement(matching.parse(Level.STUDY, None, None, [("offset", "4000")]))
+    statement, arguments = _statement(matching.parse(Level.STUDY, None, None, [("offset", "20000")]))
     plan = "\n".join(row[0] for row in await sql.fetch(f"explain analyze {statement}", *arguments))
     assert "Index Only Scan using study_newest" in plan
 
