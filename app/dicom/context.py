@@ -133,7 +133,10 @@ class Context:
     def _note_sign(self, *, signed: bool, out: bytearray) -> None:
         for at, tag, value in self.held if signed else ():
             plan = signed_or_not(tag, "SS")
-            written = plan.start + (plan.write(value, self.decode) or b"") + plan.tail
+            body = plan.write(value, self.decode) if value else b""
+            written = (plan.start + body + plan.tail if body else plan.empty)[
+                :-1
+            ]  # an end has eaten the comma
             out[at : at + len(written)] = written
         self.held.clear()
         self.signed, self.has_sign = signed, True

@@ -171,7 +171,8 @@ class Walker(Nesting):
         if plan.tag.startswith("FFFE"):
             self._delimiter(plan, at, length)
         elif length == UNDEFINED:
-            self._open_undefined(plan, at)
+            is_implicit = plan.layout == IMPLICIT and plan.vr not in {"OB", "OW"}
+            self._open_undefined(plan, at, is_unknown=is_implicit or b[p + 4 : p + 6] == b"UN")
         elif at + length > self._end:
             raise Refused("An element reaches past the end of its sequence.")
         elif plan.vr == "SQ":
@@ -227,7 +228,7 @@ class Walker(Nesting):
         if body is None:
             self._write_unknown(plan.tag, value)
             return
-        if is_held and body:
+        if is_held:
             self._context.hold(len(self.out), plan.tag, value)
         self.out += plan.start + body + plan.tail if body else plan.empty
 

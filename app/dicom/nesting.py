@@ -133,8 +133,9 @@ class Nesting:
         else:
             raise Refused("An item or a delimiter stands where none belongs.")
 
-    def _open_undefined(self, plan: Plan, at: int) -> None:
-        if plan.vr in {"SQ", "UN"}:
+    def _open_undefined(self, plan: Plan, at: int, *, is_unknown: bool) -> None:
+        """A sequence, whatever the dictionary says of a tag that came as UN or without a VR; or fragments."""
+        if is_unknown or plan.vr in {"SQ", "UN"}:
             self._open_sequence(plan.tag, at, self._end)
         elif plan.vr in {"OB", "OW"}:
             self._arrive(plan.tag)

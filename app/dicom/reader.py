@@ -37,11 +37,16 @@ class Reader:
         """Only bulk data go by."""
         return self._skip > 0
 
-    @property
-    def is_at_end(self) -> bool:
-        """The data set may end here: no element is open, and what is left are a few NULs of padding."""
+    def finish(self) -> bool:
+        """Nothing more comes; true when the data set may end here, but for a few NULs of padding."""
         padding = len(self._pending) < HEADER and not any(self._pending)
-        return not self._skip and self._walker.is_between_elements and padding
+        if self._skip or not padding:
+            return False
+        while not self._walker.is_between_elements:
+            self._walker.run(b"", 0, self._position, 0)  # sequences whose length is used up
+            if self._walker.need:
+                return self._walker.is_between_elements
+        return True
 
     def steps(self, chunk: bytes | memoryview) -> Iterator[None]:
         """Take the next bytes; stops now and then, so that others may run."""
@@ -74,7 +79,8 @@ class Reader:
             before = walker.elements
             stopped = walker.run(b, at, self._position - at, at + _WINDOW)
             self._position += stopped - at
-            self._work += walker.elements - before + (stopped - at >> _BYTES_OF_WORK)
+            self._work += walker.elements - before + (stopped - at >> _BYTES_OF_WORK) + walker.effort
+            walker.effort = 0
             at = stopped
             self._bound()
             if self._work >= _STEP:

@@ -132,7 +132,7 @@ class Scanner:
         if self._converter is not None:
             for _ in self._walk(self._converter.close()):
                 pass
-        if not self._reader.is_at_end:
+        if not self._reader.finish():
             raise Refused(_TRUNCATED)
         if self.head is None:
             missing = next(name for tag, name in IDENTITY.items() if tag not in walker.known)
