@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, Sequence
 from pydicom.encaps import generate_frames
@@ -36,6 +36,7 @@ from tests.dicom.corpus import (
 from tests.make import CT_IMAGE, instance
 
 STORED = [file for file in files() if file.expected == "stored"]
+HEAVY = settings.default is not None and settings.default.max_examples > 1000
 NORMALISE = Limits(normalise=True)
 
 
@@ -69,11 +70,11 @@ def test_json_is_what_pydicom_writes(file: File) -> None:
 def test_any_chunking_gives_the_same(file: File) -> None:
     """Whole, in pieces of any size, as bytes or as views: one result, be it a refusal."""
     whole = outcome(file.data)
-    sizes = [1, 2, 3, 7, 4095, 32768] if len(file.data) <= 20_000 else [4095, 32768]
+    sizes = [1, 2, 3, 7, 4095, 32768] if len(file.data) <= (200_000 if HEAVY else 20_000) else [4095, 32768]
     for size in sizes:
         assert outcome(file.data, list(sliced(file.data, size))) == whole, size
     chance = random.Random(len(file.data))
-    for _ in range(3):
+    for _ in range(200 if HEAVY else 3):
         cuts = sorted(chance.randrange(len(file.data) + 1) for _ in range(8))
         pieces = [file.data[a:b] for a, b in pairwise([0, *cuts, len(file.data)])]
         assert outcome(file.data, [*pieces]) == whole, cuts
@@ -260,6 +261,16 @@ def test_truncation_is_refused(file: File) -> None:
         found = outcome(file.data[:length])
         if isinstance(found, Scan):
             assert orjson.loads(found.json).items() < full.items()
+
+
+@pytest.mark.parametrize(**by_name(file for file in STORED if len(file.data) <= 200_000))
+def test_truncation_of_real_files(file: File) -> None:
+    """Cut at any place, a file is refused or a smaller one: never the same, never another exception."""
+    whole = outcome(file.data)
+    chance = random.Random(len(file.data))
+    for _ in range(200 if HEAVY else 5):
+        found = outcome(file.data[: chance.randrange(len(file.data))])
+        assert isinstance(found, str) or found != whole
 
 
 @given(file=st.sampled_from(generated()), data=st.data())
