@@ -80,11 +80,6 @@ class Nesting:
         """The data set may end here."""
         return not (self._sequences or self._fragments)
 
-    @property
-    def is_disordered(self) -> bool:
-        """Outermost elements did not come in order."""
-        return self._disordered
-
     def _mind_limit(self) -> None:
         """Looked at where elements are without bound: what is odd, or repeated; the dictionary is finite."""
         if self.elements > self._limits.elements:

@@ -36,7 +36,7 @@ _DIGITS_KEPT: Final = 17  # of significant digits a double gives back
 _BLANK_INSIDE: Final = re.compile(rb"[^ \\] +[^ \\]")
 
 # So many values that are slow to write are written in milliseconds; more of them are no values of their VR.
-_MOST_NAMES: Final = 4096
+_MOST_NAMES: Final = 1024  # groups count, too
 _MOST_ODD_NUMBERS: Final = 2048
 
 

@@ -47,7 +47,7 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     "fragments": lambda: instance(JPEG, PixelData=None) + FRAGMENTS + item() * 60_000 + SEQUENCE_END,
     "decimals": lambda: instance(PixelData=None) + explicit("70030011", "DS", b"+1\\" * 20_000) * 10,
     "texts": lambda: instance(PixelData=None) + explicit("70030011", "LO", b"\\" * 60_000) * 10,
-    "names": lambda: instance(PixelData=None) + explicit("00100010", "PN", b"=\\" * 2_000) * 100,
+    "names": lambda: instance(PixelData=None) + explicit("00100010", "PN", b"=\\" * 500) * 400,
     "tags": lambda: instance(PixelData=None) + explicit("70030011", "AT", bytes(60_000)) * 10,
     "prose": lambda: instance(PixelData=None) + explicit("70030011", "UT", b"\1" * 1_000_000) * 4,
     "escapes": lambda: instance(PixelData=None) + explicit("70030011", "UT", b"\x1b(B" * 300_000) * 3,
@@ -63,11 +63,9 @@ def _settled() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.usefixtures("_settled")
-@pytest.mark.parametrize("name", FLOODS)
-def test_no_step_is_long(name: str) -> None:
-    """No bytes hold the caller's loop: a step takes under 10 ms here; the test allows 30 for a busy machine."""
-    scanner, view = Scanner(), memoryview(FLOODS[name]())
+def longest_turn(data: bytes, *, is_whole: bool) -> float:
+    """CPU seconds of the longest step, closing included."""
+    scanner, view = Scanner(), memoryview(data)
     longest = 0.0
     for at in range(0, len(view), 64 << 10):
         steps = scanner.steps(view[at : at + (64 << 10)])
@@ -77,10 +75,17 @@ def test_no_step_is_long(name: str) -> None:
             more = next(steps, 1) is None
             longest = max(longest, time.thread_time() - started)
     started = time.thread_time()
-    if name != "items":
+    if is_whole:
         scanner.close()
-    longest = max(longest, time.thread_time() - started)
-    assert longest < 0.03
+    return max(longest, time.thread_time() - started)
+
+
+@pytest.mark.usefixtures("_settled")
+@pytest.mark.parametrize("name", FLOODS)
+def test_no_step_is_long(name: str) -> None:
+    """No bytes hold the caller's loop: a step takes under 10 ms here; three tries and 25 ms for a busy machine."""
+    data = FLOODS[name]()
+    assert any(longest_turn(data, is_whole=name != "items") < 0.025 for _ in range(3))
 
 
 MEMORY = """
@@ -174,3 +179,18 @@ def test_many_fragments_are_told_to_be_many() -> None:
     assert not scanner.is_large
     scanner.feed(item() * 40_000)
     assert scanner.is_large
+
+
+def test_a_table_beyond_its_bound_is_not_kept() -> None:
+    """A Basic Offset Table of more than 16 MiB is passed by; the frames are what the fragments say."""
+    data = instance(JPEG, PixelData=None, NumberOfFrames=2) + FRAGMENTS
+    data += implicit("FFFEE000", bytes(17 << 20)) + item(b"\xff\xd8\xff\xe0") * 2 + SEQUENCE_END
+    found = scan(data)
+    assert found.pixels is not None
+    assert found.pixels.number_of_frames == 2
+
+
+def test_fragments_end_with_their_sequence() -> None:
+    """Fragments without a delimiter reach past the item that holds them."""
+    with pytest.raises(Refused, match="past the end of their sequence"):
+        scan(instance(PixelData=None) + explicit("70030011", "SQ", item(FRAGMENTS + item())))

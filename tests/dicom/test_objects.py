@@ -355,3 +355,39 @@ def test_items_of_undefined_length_with_everything() -> None:
     found = after(explicit("00081115", "SQ", item(middle)))
     step = element(found, "00081115")["Value"][0]["00081140"]["Value"][0]
     assert step == {"00100020": {"vr": "LO", "Value": ["A1"]}}
+
+
+def test_a_long_extended_offset_table_is_read_and_bulk() -> None:
+    """A table above the bulk threshold tells the frames, and is bulk data itself."""
+    frames = 200
+    lengths = struct.pack(f"<{frames}Q", *[7] * frames)
+    pieces = b"".join(item(b"\xff\xd8\xff\xe0") + item(b"more") for _ in range(frames))
+    raw = instance("1.2.840.10008.1.2.4.50", PixelData=None, NumberOfFrames=frames)
+    raw += explicit("7FE00001", "OV", struct.pack(f"<{frames}Q", *range(0, 24 * frames, 24)))
+    raw += explicit("7FE00002", "OV", lengths) + explicit("7FE00010", "OB", b"", UNDEFINED)
+    found = scan(raw + item() + pieces + SEQUENCE_END)
+    assert len(lengths) > Limits().bulk_threshold
+    assert found.pixels is not None
+    assert found.pixels.number_of_frames == frames
+    assert struct.unpack("<3I", found.pixels.frame_starts[:12]) == (0, 2, 4)
+    assert [bulk.path for bulk in found.bulk] == ["7FE00001", "7FE00002", "7FE00010"]
+
+
+def test_unknown_of_a_signed_tag() -> None:
+    """UN is resolved by Pixel Representation, too; very many values before it are mended up to a bound."""
+    assert element(after(explicit("00280120", "UN", b"\xfb\xff"), PixelRepresentation=1), "00280120") == {
+        "vr": "SS",
+        "Value": [-5],
+    }
+    items = b"".join(item(implicit("00280120", b"\xfb\xff")) for _ in range(300))
+    each = b"".join(implicit("00280120", b"\xfb\xff") for _ in range(300))
+    for raw in (implicit("00283000", items), implicit("00221452", b"\xfb\xff") + each):
+        found = after(
+            raw, implicit("00280103", b"\1\0"), syntax=ImplicitVRLittleEndian, PixelRepresentation=None
+        )
+        assert b'"SS"' in found.json
+
+
+def test_a_lut_descriptor_of_a_wrong_length() -> None:
+    """Not three values: written as they are."""
+    assert element(after(explicit("00281101", "SS", b"\1\0\xff\xff")), "00281101")["Value"] == [1, -1]
