@@ -49,7 +49,7 @@ bench: setup
 
 FUZZ_SECONDS ?= 600
 
-fuzz: setup ## hostile bytes for the scanner; what it finds is kept in fuzz/corpus
+fuzz: setup ## hostile bytes for the scanner; its finds go to fuzz/corpus
 	$(BIN)/python fuzz/scan.py fuzz/corpus -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -artifact_prefix=fuzz/
 
 pins: setup ## compile both requirement files anew

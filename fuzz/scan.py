@@ -1,6 +1,7 @@
 """Hostile bytes for the scanner, its frame index and its JSON: a refusal or a sound description, and nothing else.
 
-python fuzz/scan.py CORPUS -max_total_time=600      # arguments of libFuzzer; seeds are put into CORPUS first
+python fuzz/scan.py FOLDER -max_total_time=600      # arguments of libFuzzer; finds are added to FOLDER
+python fuzz/scan.py --keep FOLDER                   # FOLDER becomes the kept corpus
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import atheris
 
@@ -22,6 +24,8 @@ with atheris.instrument_imports(include=["app.dicom"]):
     from app.errors import Refused
 
 LIMITS = Limits(normalise=True, inflated_bytes=1 << 20, value_bytes=1 << 20, elements=10_000)
+KEPT = Path(__file__).with_name("corpus.zip")
+SEEDS = Path(__file__).with_name("seeds")
 WANTED = frozenset({"00100010", "00080060", "00081115", "00200013"})
 
 
@@ -91,21 +95,35 @@ def one(data: bytes) -> None:
 
 
 def plant(folder: Path) -> None:
-    """The objects that the tests make, as seeds."""
+    """The kept corpus, and the objects that the tests make."""
     from tests.dicom.corpus import generated  # noqa: PLC0415 - pydicom is not instrumented
     from tests.dicom.test_normalise import made  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
+    if KEPT.exists():
+        with ZipFile(KEPT) as kept:
+            kept.extractall(folder)
     for file in [*generated(), *made()]:
         (folder / f"seed-{file.name}").write_bytes(b"\7" + file.data)
 
 
+def keep(folder: Path) -> None:
+    """One archive of what was found, the same bytes for the same files."""
+    with ZipFile(KEPT, "w", ZIP_DEFLATED) as kept:
+        for path in sorted(folder.iterdir()):
+            kept.writestr(ZipInfo(path.name), path.read_bytes(), ZIP_DEFLATED)
+
+
 def main() -> None:
     """Seeds first, then libFuzzer."""
-    folder = next((Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")), None)
-    if folder is not None:
-        plant(folder)
-    atheris.Setup(sys.argv, one)
+    if sys.argv[1:2] == ["--keep"]:
+        keep(Path(sys.argv[2]))
+        return
+    plant(SEEDS)
+    for folder in sys.argv[1:]:
+        if not folder.startswith("-"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    atheris.Setup([*sys.argv, str(SEEDS)], one)
     atheris.Fuzz()
 
 
