@@ -36,6 +36,8 @@ class Knobs:
     batch_bytes: int = 16 << 20
     reserved_keys: int = 64
     reserved_keys_life_s: float = 60
+    replaces: bool = False
+    """Another instance under a stored SOP Instance UID takes its place."""
 
 
 class OwnConnection:

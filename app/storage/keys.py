@@ -22,6 +22,11 @@ def rendition() -> str:
     return _key("renditions")
 
 
+def record() -> str:
+    """A key for a record of the journal."""
+    return _key("journal")
+
+
 def checked(key: str) -> str:
     """The key itself; `ValueError` when it could lead out of the storage or into unfinished uploads."""
     if not _KEY.fullmatch(key) or key.startswith(f"{TEMPORARY}/"):
