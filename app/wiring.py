@@ -139,6 +139,7 @@ def _policy(settings: Settings) -> access.Policy:
         settings.public_url,
         settings.upload_idle_timeout_s,
         settings.write_timeout_s,
+        settings.allow_delete,
     )
 
 
