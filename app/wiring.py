@@ -25,6 +25,7 @@ from app.storage import keys
 from app.storage.local import LocalStorage
 from app.storage.protocol import Storage, put
 from app.tools import Tools
+from app.upkeep import sweep
 from app.web import access, connection
 from app.web.app import create
 from app.web.state import State
@@ -67,7 +68,8 @@ async def _jobs(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with tools(settings) as opened:
-        await jobs.run(opened, stop=stop)
+        knobs = jobs.Knobs(sweep=sweep.Knobs(grace_s=settings.grace_s, quota=settings.rendition_quota))
+        await jobs.run(opened, stop=stop, knobs=knobs)
 
 
 def web(settings: Settings) -> Starlette:
