@@ -14,6 +14,7 @@ from app.dicom.scanner import Head, Scan, Scanner
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
 from app.index import removal
+from app.index.instances import Lost
 from app.storage.protocol import Upload
 from app.tools import Tools
 
@@ -116,7 +117,11 @@ def _judge(head: Head | None, study: str | None) -> None:
 
 
 async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
-    added = await tools.index.committer.add(scan, stored)
+    try:
+        added = await tools.index.committer.add(scan, stored)
+    except Lost:
+        await tools.storage.delete(stored.key)
+        raise
     if added == "stored":
         return Outcome(scan.head)
     await _forget(tools, stored.key)

@@ -13,7 +13,7 @@ from app.dicom.scanner import Scan
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
 from app.index.connection import Raced, is_away
-from app.index.instances import Outcome, store
+from app.index.instances import Lost, Outcome, store
 from app.index.journal import Journal, Record
 from app.index.pool import Knobs, OwnConnection
 from app.index.rows import Row, row
@@ -165,7 +165,7 @@ def _resolve(batch: Sequence[_Waiting], outcomes: dict[str, Outcome]) -> None:
     for waiting in batch:
         outcome = outcomes[waiting.row.sop_instance_uid]
         if outcome is Outcome.LOST:
-            _fail([waiting], Refused("The upload outlived its reservation.", FailureReason.OUT_OF_RESOURCES))
+            _fail([waiting], Lost())
         elif not waiting.future.done():
             waiting.future.set_result(outcome)
 

@@ -31,7 +31,7 @@ from unnest(
     number_of_instances, study_instance_uid, described_by, study_date, study_time, accession_number,
     referring_physician_name_key, patient_name_key, patient_id, issuer_of_patient_id, patient_birth_date,
     patient_sex, study_id, study_description_key, attributes)
-where s.study_instance_uid = n.study_instance_uid and (n.described_by collate "C" < s.described_by
+where s.study_instance_uid = n.study_instance_uid and (n.described_by collate "C" <= s.described_by
     or not exists (select from instance i where i.sop_instance_uid = s.described_by and i.study_id = s.id))"""
 
 _DESCRIBE_SERIES = """
@@ -51,7 +51,7 @@ from unnest(
     scheduled, requested, attributes)
 join study s using (study_instance_uid)
 where r.study_id = s.id and r.series_instance_uid = n.series_instance_uid
-    and (n.described_by collate "C" < r.described_by
+    and (n.described_by collate "C" <= r.described_by
     or not exists (select from instance i where i.sop_instance_uid = r.described_by and i.series_id = r.id))"""
 
 # What a study says of its series follows from its series alone.
@@ -112,7 +112,7 @@ def columns(tuples: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 async def describe_studies(connection: Connection, arrays: Sequence[list[Any]]) -> None:
-    """Let these instances describe their studies where they are smaller than who does."""
+    """Let these instances describe their studies where they are smaller than who does, or told again."""
     await connection.execute(_DESCRIBE_STUDIES, *arrays)
 
 

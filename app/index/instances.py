@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import asyncpg
 
+from app.errors import FailureReason, Refused
 from app.index import described, gone
 from app.index.connection import Connection, Raced
 from app.index.journal import Journal, Record
@@ -25,6 +26,13 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
     LOST = "lost"
     """Its pending row was swept, so its object may be gone: the committer refuses it, callers never see this."""
+
+
+class Lost(Refused):
+    """Nothing points at the object of this upload, and nothing ever will."""
+
+    def __init__(self) -> None:
+        super().__init__("The upload outlived its reservation.", FailureReason.OUT_OF_RESOURCES)
 
 
 # What is stored under these UIDs already; the keys of the others leave the table of pending ones.
@@ -133,13 +141,13 @@ async def store(
     return outcomes, records
 
 
-async def restore(connection: Connection, rows: Sequence[Row]) -> None:
-    """Store rows that storage tells of; whoever has a row already keeps it."""
-    async with connection.transaction():
-        found = await connection.fetch(_KNOWN, [row.sop_instance_uid for row in rows])
-        known = {row["sop_instance_uid"] for row in found}
-        if fresh := [row for row in rows if row.sop_instance_uid not in known]:
-            await _insert(connection, fresh)
+async def restore(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+    """Inside a transaction: store rows of different UIDs that storage tells of; those whose UID has a row are left out."""
+    found = await connection.fetch(_KNOWN, [row.sop_instance_uid for row in rows])
+    known = {row["sop_instance_uid"] for row in found}
+    if fresh := [row for row in rows if row.sop_instance_uid not in known]:
+        await _insert(connection, fresh)
+    return [row for row in rows if row.sop_instance_uid in known]
 
 
 def _judged(row: Row, known: Mapping[str, asyncpg.Record], claimed: Container[str]) -> Outcome:

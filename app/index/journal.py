@@ -44,7 +44,7 @@ order by at limit 256"""
 
 _MERGEABLE = f"""
 select key, at, content from journal where is_kept and at < now() - interval '1 minute'
-and (select count(*) from (select from journal where is_kept limit {_MERGE_AFTER}) as some) = {_MERGE_AFTER}
+and (select count(*) from (select from journal where is_kept limit {_MERGE_AFTER}) as few) = {_MERGE_AFTER}
 order by at limit 4096"""  # noqa: S608 - a number of ours
 
 _DROP = "delete from journal where key = any($1::text[])"

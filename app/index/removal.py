@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncpg
 
 from app.errors import NotFound, Unavailable
-from app.index import gone
+from app.index import described, gone
 from app.index.archive import Index
 from app.index.connection import Connection, translated
 
 _ATTEMPTS = 5
 
 _STUDY = "select id from study where study_instance_uid = $1 for update"
+_NOBODY = "update study set described_by = '~' where id = $1"  # sorts after every UID
+_SERIES = "select id from series where study_id = $1 order by id for update"
 _BELOW = """
 select id, series_id, study_id, sop_instance_uid, object_key from instance
 where study_id = $1 and ($2::text is null or series_id = (
@@ -32,6 +34,15 @@ async def remove(index: Index, study: str, series: str | None = None, instance: 
         except _Again:
             continue
     raise Unavailable("The study changes too fast.")
+
+
+async def recount(connection: Connection, study: str) -> None:
+    """Bring what a study and its series say of their instances back to what is there."""
+    async with connection.transaction():
+        study_id = await connection.fetchval(_STUDY, study)
+        await connection.execute(_NOBODY, study_id)
+        series = [row["id"] for row in await connection.fetch(_SERIES, study_id)]
+        await described.after_removal(connection, [study_id], series)
 
 
 class _Again(Exception):

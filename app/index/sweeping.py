@@ -50,6 +50,7 @@ update series set version = version + 1 where id = (
 _EVICT = """
 with gone as (delete from rendition where id = $1 and state = 'ready' returning object_key)
 insert into removed (key) select object_key from gone where object_key is not null on conflict do nothing"""
+_FORGET_RENDITION = "delete from rendition where id = $1 and state = 'ready'"
 _EVICT_METADATA = "delete from series_metadata where series_id = $1 and version = $2 and root = $3"
 
 
@@ -103,3 +104,10 @@ async def evict(connection: Connection, one: asyncpg.Record) -> None:
     async with connection.transaction():
         await connection.execute(_BUMP, one["id"])
         await connection.execute(_EVICT, one["id"])
+
+
+async def forget_rendition(connection: Connection, rendition_id: int) -> None:
+    """Its object is gone: let it be made again."""
+    async with connection.transaction():
+        await connection.execute(_BUMP, rendition_id)
+        await connection.execute(_FORGET_RENDITION, rendition_id)

@@ -23,8 +23,9 @@ def rendition() -> str:
 
 
 def record() -> str:
-    """A key for a record of the journal."""
-    return _key("journal")
+    """A key for a record of the journal; there are few of them, and making a folder costs more than a file."""
+    name = str(uuid7())
+    return f"journal/{name[-2:]}/{name}"
 
 
 def checked(key: str) -> str:
