@@ -1,4 +1,4 @@
-"""The jobs process: leases renditions, makes them, and writes down what became of them.
+"""The jobs process: leases renditions, makes them, and writes down what became of them; and it sweeps.
 
 The table is the queue (app/index/renditions.py): a crash costs a lease's time, and the next process begins
 anew. A header made twice is the same header, so nothing needs to be undone.
@@ -23,6 +23,7 @@ from app.storage import keys
 from app.storage.protocol import put
 from app.storage.stream import read_all
 from app.tools import Tools
+from app.upkeep import sweep
 from app.video import Unplayable, faststart, poster
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Knobs:
     poll_s: float = 1
     lease_s: float = 60
     attempts: int = 5
+    sweep: sweep.Knobs = field(default_factory=sweep.Knobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,12 @@ class Product:
 
 
 async def run(tools: Tools, *, stop: asyncio.Event, knobs: Knobs | None = None) -> None:
-    """Makes what is asked for until `stop`, one of each lane at a time."""
+    """Makes what is asked for until `stop`, one of each lane at a time, and sweeps."""
+    knobs = knobs or Knobs()
     async with asyncio.TaskGroup() as lanes:
         for makers in _LANES:
-            lanes.create_task(_lane(tools, makers, stop, knobs or Knobs()))
+            lanes.create_task(_lane(tools, makers, stop, knobs))
+        lanes.create_task(sweep.run(tools, knobs.sweep, stop))
 
 
 async def _lane(tools: Tools, makers: Makers, stop: asyncio.Event, knobs: Knobs) -> None:
@@ -108,13 +112,15 @@ async def _made(tools: Tools, job: Job, make: Maker, knobs: Knobs) -> bool:
 
 async def _keep(tools: Tools, job: Job, product: Product) -> None:
     """Its object is durable before the row tells of it."""
-    kept = await put(tools.storage, keys.rendition(), product.content)
+    key = await tools.index.pending.reserve(keys.rendition())
+    kept = await put(tools.storage, key, product.content)
     # Should this raise, the row may tell of the object all the same: it stays, and the sweeper judges.
     mine = await renditions.finish(
         tools.index, job, kept.key, kept.size, product.layout, product.media_type, kept.dataset_sha256
     )
     if not mine:
         await tools.storage.delete(kept.key)
+        await tools.index.pending.drop([kept.key])
 
 
 async def _mp4(tools: Tools, located: Located) -> Product:

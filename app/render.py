@@ -113,6 +113,7 @@ async def _made(tools: Tools, located: Located, kind: str) -> Rendition:
         raise NotAcceptable(made.error or "The rendition cannot be made.")
     if made is None or made.state != "ready":
         raise Unavailable("The rendition is being made.", retry_after_s=2)
+    await renditions.use(tools.index, made)
     return made
 
 

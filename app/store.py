@@ -13,6 +13,8 @@ from app.dicom import attributes
 from app.dicom.scanner import Head, Scan, Scanner
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
+from app.index import removal
+from app.index.instances import Lost
 from app.storage.protocol import Upload
 from app.tools import Tools
 
@@ -48,6 +50,18 @@ async def instance(
         return _refused(scanner.head, refusal)
     except Unavailable as error:
         return Outcome(scanner.head, Refused(str(error), FailureReason.OUT_OF_RESOURCES), transient=True)
+
+
+async def remove(tools: Tools, study: str, series: str | None = None, instance: str | None = None) -> None:
+    """Remove what lies below an address; NotFound when nothing does. Objects go later, so readers may end."""
+    count = await removal.remove(tools.index, study, series, instance)
+    log.info(
+        "removed",
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=instance,
+        instances=count,
+    )
 
 
 async def _upload(
@@ -103,7 +117,11 @@ def _judge(head: Head | None, study: str | None) -> None:
 
 
 async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
-    added = await tools.index.committer.add(scan, stored)
+    try:
+        added = await tools.index.committer.add(scan, stored)
+    except Lost:
+        await tools.storage.delete(stored.key)
+        raise
     if added == "stored":
         return Outcome(scan.head)
     await _forget(tools, stored.key)

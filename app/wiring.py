@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 import uvicorn
@@ -22,7 +23,9 @@ from app.dicom.scanner import Limits
 from app.settings import Settings
 from app.storage import keys
 from app.storage.local import LocalStorage
+from app.storage.protocol import Storage, put
 from app.tools import Tools
+from app.upkeep import sweep
 from app.web import access, connection
 from app.web.app import create
 from app.web.state import State
@@ -65,7 +68,8 @@ async def _jobs(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with tools(settings) as opened:
-        await jobs.run(opened, stop=stop)
+        knobs = jobs.Knobs(sweep=sweep.Knobs(grace_s=settings.grace_s, quota=settings.rendition_quota))
+        await jobs.run(opened, stop=stop, knobs=knobs)
 
 
 def web(settings: Settings) -> Starlette:
@@ -89,10 +93,11 @@ async def tools(settings: Settings) -> AsyncIterator[Tools]:
         readers=settings.pool_size,
         acquire_timeout_s=settings.acquire_timeout_s,
         statement_timeout_s=settings.statement_timeout_s,
+        replaces=settings.on_conflict == "replace",
     )
     async with (
-        index.opened(_dsn(settings), keys.new, knobs) as opened,
         LocalStorage(settings.storage_folder, readers=settings.storage_threads) as storage,
+        index.opened(_dsn(settings), keys.new, knobs, _journal(storage)) as opened,
         Workers(settings.pixel_threads) as workers,
     ):
         yield Tools(
@@ -104,6 +109,10 @@ async def tools(settings: Settings) -> AsyncIterator[Tools]:
             settings.max_instance_bytes,
             settings.rendition_wait_s,
         )
+
+
+def _journal(storage: Storage) -> index.Journal:
+    return index.Journal(keys.record, partial(put, storage))
 
 
 def _limits(settings: Settings) -> Limits:
@@ -132,6 +141,7 @@ def _policy(settings: Settings) -> access.Policy:
         settings.public_url,
         settings.upload_idle_timeout_s,
         settings.write_timeout_s,
+        settings.allow_delete,
     )
 
 

@@ -93,6 +93,10 @@ class LocalStorage:
             for entry in page:
                 yield entry
 
+    async def sweep(self, age_s: float) -> int:
+        """Remove unfinished uploads that were not written to for so long, by the file system's own clock."""
+        return await self._reading(self._swept, age_s)
+
     async def check(self) -> None:
         """Raise `Unavailable` when the folder does not answer or cannot be written."""
         if not await self._reading(os.access, self._temporary, os.W_OK | os.X_OK):
@@ -107,6 +111,19 @@ class LocalStorage:
         probe.write_bytes(b"probe")
         self._nowait = local_files.can_nowait(probe)
         probe.unlink()
+
+    def _swept(self, age_s: float) -> int:
+        probe = self._temporary / str(uuid7())
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+        count = 0
+        for left in self._temporary.iterdir():
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < now - age_s:
+                    left.unlink()
+                    count += 1
+        return count
 
     def _path(self, key: str) -> Path:
         return self._root / keys.checked(key)

@@ -32,7 +32,9 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_the_contract_is_the_routes() -> None:
-    made = {(path, method) for path, method in routes(app.ROUTES) if path not in NOT_PART_OF_IT}
+    made = {
+        (path, method) for path, method in routes(app.routes(allow_delete=True)) if path not in NOT_PART_OF_IT
+    }
     assert made == {(path, method) for path, method, _operation in operations()}
 
 
