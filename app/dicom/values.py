@@ -38,7 +38,7 @@ _BLANK_INSIDE: Final = re.compile(rb"[^ \\] +[^ \\]")
 # So many values that are slow to write are written in milliseconds; more of them are no values of their VR.
 _MOST_NAMES: Final = 1024  # groups count, too
 _LONG_TEXT: Final = 64 << 10
-_CONTROLS: Final = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1b"))  # six characters each in JSON
+_CONTROLS: Final = bytes(set(range(0x20)) - {0x1B})  # up to six characters each in JSON
 _MOST_ODD_NUMBERS: Final = 2048
 
 
