@@ -37,6 +37,8 @@ _BLANK_INSIDE: Final = re.compile(rb"[^ \\] +[^ \\]")
 
 # So many values that are slow to write are written in milliseconds; more of them are no values of their VR.
 _MOST_NAMES: Final = 1024  # groups count, too
+_LONG_TEXT: Final = 64 << 10
+_CONTROLS: Final = bytes(set(range(0x20)) - {0x1B})  # up to six characters each in JSON
 _MOST_ODD_NUMBERS: Final = 2048
 
 
@@ -68,8 +70,10 @@ def write_texts(value: bytes, decode: Decode) -> bytes:
     return _strings(decode(value))
 
 
-def write_text(value: bytes, decode: Decode) -> bytes:
-    """LT, ST, UT: one value, in which a backslash is a character."""
+def write_text(value: bytes, decode: Decode) -> bytes | None:
+    """LT, ST, UT: one value, in which a backslash is a character. What is long and full of controls is no text."""
+    if len(value) > _LONG_TEXT and len(value.translate(None, _CONTROLS)) < len(value) * 7 // 8:
+        return None
     text = decode(value).rstrip(_PADS)
     return orjson.dumps(text) if text else b""
 

@@ -46,6 +46,8 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     ),
     "fragments": lambda: instance(JPEG, PixelData=None) + FRAGMENTS + item() * 60_000 + SEQUENCE_END,
     "decimals": lambda: instance(PixelData=None) + explicit("70030011", "DS", b"+1\\" * 20_000) * 10,
+    "odd-numbers": lambda: instance(PixelData=None) + explicit("70030011", "DS", b"x\\" * 2_000) * 100,
+    "short-numbers": lambda: instance(PixelData=None) + explicit("70030011", "IS", b"x\\" * 50) * 4_000,
     "texts": lambda: instance(PixelData=None) + explicit("70030011", "LO", b"\\" * 60_000) * 10,
     "names": lambda: instance(PixelData=None) + explicit("00100010", "PN", b"=\\" * 500) * 400,
     "tags": lambda: instance(PixelData=None) + explicit("70030011", "AT", bytes(60_000)) * 10,

@@ -236,7 +236,11 @@ def test_sequences_of_every_kind_are_swapped() -> None:
     """Defined and undefined lengths, items of UN in either byte order, fragments as they are."""
     text = big("00100020", "LO", b"A1")
     inside = big("FFFEE000", "", text) + big("FFFEE000", "", text + big("FFFEE00D", "", b""), UNDEFINED)
-    little = item(implicit("00100020", b"A1"), implicit("00081140", SEQUENCE_END, UNDEFINED))
+    little = item(
+        implicit("00100010", b""),
+        implicit("00100020", b"A1" + bytes(300)),
+        implicit("00081140", SEQUENCE_END, UNDEFINED),
+    )
     fragments = big("FFFEE000", "", b"") + big("FFFEE000", "", b"\1\2\3\4")
     end = big("FFFEE0DD", "", b"")
     data = big_endian(
@@ -252,7 +256,7 @@ def test_sequences_of_every_kind_are_swapped() -> None:
     inner = {"00100020": {"vr": "LO", "Value": ["A1"]}}
     assert json["70010010"]["Value"] == [inner]
     assert json["70030010"]["Value"] == json["70070010"]["Value"] == [inner, inner]
-    assert json["70050010"]["Value"] == [{**inner, "00081140": {"vr": "SQ"}}]
+    assert json["70050010"]["Value"] == [{"00081140": {"vr": "SQ"}, "00100010": {"vr": "PN"}, **inner}]
     assert json["70090010"]["BulkDataURI"] == "@/70090010"
     assert json["700B0010"]["Value"] == [7]
     assert ITEM_END in normalised(data)
@@ -285,6 +289,14 @@ def test_data_sets_without_file_meta(syntax: str, preamble: bytes) -> None:
     assert scan(data, sliced(data, 1), limits=LIMITS) == found
     if found.normalised:
         assert as_stored(scan(normalised(data)), found) == found
+
+
+def test_a_bare_data_set_may_begin_with_a_group_length() -> None:
+    """(0008,0000) comes first where group lengths were written."""
+    whole = instance(ImplicitVRLittleEndian)
+    bare = whole[scan(whole).dataset_offset :]
+    found = scan(implicit("00080000", bytes(4)) + bare)
+    assert (found.json, found.dataset_offset) == (scan(bare).json, 0)
 
 
 @pytest.mark.parametrize(

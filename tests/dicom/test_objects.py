@@ -319,6 +319,10 @@ def test_very_many_odd_values_are_binary() -> None:
     """What would take long to be written value by value is kept as bytes."""
     for vr, value in (("DS", b"x\\" * 5000), ("IS", b".\\" * 5000), ("PN", b"=\\" * 5000)):
         assert element(after(explicit("70010011", vr, value)), "70010011")["vr"] == "UN"
+    assert (
+        element(scan(instance(PixelData=None) + explicit("70010011", "UT", b"\1" * 70_000)), "70010011")["vr"]
+        == "UN"
+    )
     padded = b" 1.5\\+2 \\" * 5000 + b"3 "
     assert element(after(explicit("70010011", "DS", padded)), "70010011")["Value"][:3] == [1.5, 2, 1.5]
 
