@@ -7,15 +7,22 @@ import hashlib
 import re
 import secrets
 import signal
-from typing import Annotated, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import app
 from app import settings as knobs
 from app import supervisor
-from app.embedded import process
+from app.embedded import CannotStart, process
 from app.errors import ReelwebError
+
+if TYPE_CHECKING:
+    from app.tools import Tools
+    from app.upkeep.findings import Report
+
+    Work = Callable[[Tools, Report], Awaitable[None]]
 
 # `app.wiring` is imported by the commands that use it: it brings every library (numpy, av, …), and the
 # supervisor, which lives as long as the server, would keep them in its memory for nothing.
@@ -72,12 +79,89 @@ def migrate() -> None:
         _fail(
             "REELWEB_DATABASE_URL is not set; the embedded database is brought up to date by reelweb serve."
         )
-    from app import index  # noqa: PLC0415
-
     try:
-        asyncio.run(index.migrate(settings.database_url))
+        asyncio.run(_migrate(settings, settings.database_url))
     except ReelwebError as error:
         _fail(str(error))
+
+
+async def _migrate(settings: knobs.Settings, dsn: str) -> None:
+    """An index that is new, or was not made to its end, is made from storage before anybody is served."""
+    from app import index  # noqa: PLC0415
+
+    await index.migrate(dsn)
+    if not await index.is_rebuilding(dsn):
+        return
+    if not (settings.storage_folder / "journal").is_dir():
+        await index.begin(dsn)
+        return
+    from app.upkeep import objects  # noqa: PLC0415
+    from app.upkeep import reindex as reindexing  # noqa: PLC0415
+
+    def work(tools: Tools, report: Report) -> Awaitable[None]:
+        return reindexing.from_storage(tools, report, objects.Pace())
+
+    typer.echo("reelweb: The index is made from storage.", err=True)
+    await _kept_up(settings, dsn, "reindex", work, rebuilds=True)
+
+
+@commands.command()
+def verify(
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at lengths only, read nothing.")] = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Read at most so many MiB a second.")] = None,
+) -> None:
+    """Compare every row, object and record, also while the server runs. Status 1: something is not well."""
+    from app.upkeep import verify as verifying  # noqa: PLC0415
+
+    wishes = verifying.Wishes(repair, quick, rate and rate * (1 << 20))
+    _upkeep("verify", lambda tools, report: verifying.run(tools, wishes, report), alone=False)
+
+
+@commands.command()
+def reindex(
+    *,
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="Scan again what an older version scanned; the server may run.")
+    ] = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Read at most so many MiB a second.")] = None,
+) -> None:
+    """Make the whole index from storage alone; the server must not run. Status 1: something is not well."""
+    from app.upkeep import objects  # noqa: PLC0415
+    from app.upkeep import reindex as reindexing  # noqa: PLC0415
+
+    pace = objects.Pace(rate and rate * (1 << 20))
+    if outdated:
+        _upkeep("reindex", lambda tools, report: reindexing.outdated(tools, report, pace), alone=False)
+    else:
+        _upkeep("reindex", lambda tools, report: reindexing.from_storage(tools, report, pace), alone=True)
+
+
+def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
+    settings = _settings()
+
+    async def run() -> int:
+        async with supervisor.database(settings, alone=alone) as dsn:
+            return await _kept_up(settings, dsn, what, work, rebuilds=alone)
+
+    try:
+        found = asyncio.run(run())
+    except (ReelwebError, CannotStart, OSError) as error:
+        typer.echo(f"reelweb: {error}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(1 if found else 0)
+
+
+async def _kept_up(settings: knobs.Settings, dsn: str, what: str, work: Work, *, rebuilds: bool) -> int:
+    """How much was found and not mended."""
+    from app import wiring  # noqa: PLC0415
+    from app.upkeep.shown import shown, summary  # noqa: PLC0415
+
+    with shown(what) as report:
+        await wiring.upkeep(settings, dsn, lambda tools: work(tools, report), rebuilds=rebuilds)
+    typer.echo(f"reelweb: {summary(report)}", err=True)
+    return report.open
 
 
 @commands.command()

@@ -141,6 +141,8 @@ async def _serve(settings: Settings) -> None:
             connections = settings.workers * (settings.pool_size + 5) + 20
             database = Cluster(folder, max_connections=connections, pass_fds=(lock,))
             await stack.enter_async_context(_kept(database))
+            for aside in database.set_aside:
+                _tell("warning", f"The database of another PostgreSQL is set aside: {aside} can be removed.")
             environment["REELWEB_DATABASE_URL"] = database.dsn
         patience_s = settings.shutdown_timeout_s + _STOP_MARGIN_S
         await _migrate(Child("migrate", ["migrate"], environment, [lock], patience_s))
@@ -208,6 +210,29 @@ async def _migrate(child: Child) -> None:
         await child.stop()
     if ended != "status 0":
         raise CannotStart("The database could not be brought to this version: the reason stands above.")
+
+
+@contextlib.asynccontextmanager
+async def database(settings: Settings, *, alone: bool) -> AsyncIterator[str]:
+    """The database of a command beside the server, or instead of it: the server's, else our own while the block lasts.
+
+    CannotStart when a server runs and the command must be `alone`.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    folder = settings.data_dir.absolute()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            lock = await stack.enter_async_context(_owned(folder))
+        except CannotStart:
+            if alone:
+                raise
+            yield Cluster(folder).dsn
+            return
+        own = Cluster(folder, pass_fds=(lock,))
+        await stack.enter_async_context(_kept(own))
+        yield own.dsn
 
 
 @contextlib.asynccontextmanager

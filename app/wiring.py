@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -72,6 +72,24 @@ async def _jobs(settings: Settings) -> None:
         await jobs.run(opened, stop=stop, knobs=knobs)
 
 
+async def upkeep(
+    settings: Settings, dsn: str, work: Callable[[Tools], Awaitable[None]], *, rebuilds: bool = False
+) -> None:
+    """Do one piece of upkeep over this database."""
+    _prepare(settings)
+    await index.migrate(dsn)
+    async with tools(settings.model_copy(update={"database_url": dsn}), rebuilds=rebuilds) as opened:
+        await work(opened)
+
+
+async def has_records(settings: Settings) -> bool:
+    """Storage tells of instances."""
+    async with LocalStorage(settings.storage_folder) as storage:
+        async for _ in storage.list("journal/"):
+            return True
+    return False
+
+
 def web(settings: Settings) -> Starlette:
     """The application as it ships; its lifespan opens the tools."""
     policy = _policy(settings)
@@ -87,12 +105,13 @@ def web(settings: Settings) -> Starlette:
 
 
 @asynccontextmanager
-async def tools(settings: Settings) -> AsyncIterator[Tools]:
-    """Everything an act needs, open while the block lasts."""
+async def tools(settings: Settings, *, rebuilds: bool = False) -> AsyncIterator[Tools]:
+    """Everything an act needs, open while the block lasts; `rebuilds` opens an index that is not whole."""
     knobs = index.Knobs(
         readers=settings.pool_size,
         acquire_timeout_s=settings.acquire_timeout_s,
         statement_timeout_s=settings.statement_timeout_s,
+        rebuilds=rebuilds,
         replaces=settings.on_conflict == "replace",
     )
     async with (

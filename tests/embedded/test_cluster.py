@@ -80,14 +80,15 @@ async def test_a_killed_initdb_is_done_again(tmp_path: Path) -> None:
         assert await values(dsn, "select 7") == [7]
 
 
-async def test_another_major_version_is_refused(tmp_path: Path) -> None:
-    """A folder of PostgreSQL 15 is left alone, and one sentence tells what to do."""
-    (tmp_path / "pg15").mkdir()
-    (tmp_path / "pg15" / "PG_VERSION").write_text("15\n")
-    with pytest.raises(CannotStart, match="was written by PostgreSQL 15"):
-        async with cluster.running(tmp_path):
-            pass
-    assert not (tmp_path / "pg18").exists()
+async def test_another_major_version_is_set_aside(tmp_path: Path) -> None:
+    """Data of PostgreSQL 15 are kept under another name, each time, and never taken for ours again."""
+    for number in (1, 2):
+        (tmp_path / "pg15").mkdir()
+        (tmp_path / "pg15" / "PG_VERSION").write_text("15\n")
+        async with cluster.running(tmp_path, durable=False) as dsn:
+            assert await values(dsn, "select 7") == [7]
+        assert (tmp_path / f"pg15.aside-{number}" / "PG_VERSION").read_text() == "15\n"
+        assert not (tmp_path / "pg15").exists()
 
 
 async def test_what_postgres_says_is_passed_on(tmp_path: Path) -> None:

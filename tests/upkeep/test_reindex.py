@@ -33,7 +33,7 @@ async def reindexed(database: str, folder: Path, sql: Connection) -> list[Findin
     await sql.execute(rows.EMPTY)
     found: list[Finding] = []
     async with tools(database, folder, rebuilds=True) as opened:
-        await reindex.from_storage(opened, Report(found.append))
+        await reindex.from_storage(opened, Report(found.append), Pace())
     return found
 
 
@@ -181,14 +181,14 @@ async def test_reindex_goes_on_where_it_was_cut_short(
 
     async with tools(database, tmp_path, rebuilds=True) as opened:
         with pytest.raises(asyncio.CancelledError):
-            await reindex.from_storage(opened, Report(advance=cut))
+            await reindex.from_storage(opened, Report(advance=cut), Pace())
     assert await sql.fetchval("select count(*) from instance") == 6
     with pytest.raises(schema.Rebuilding):
         async with tools(database, tmp_path):
             pass
     done.clear()
     async with tools(database, tmp_path, rebuilds=True) as opened:
-        await reindex.from_storage(opened, Report(advance=lambda count, _: done.append(count)))
+        await reindex.from_storage(opened, Report(advance=lambda count, _: done.append(count)), Pace())
     assert done == [3, 4]
     assert await rows.told(sql) == before
 
@@ -197,7 +197,7 @@ async def test_an_index_that_is_there_is_left_alone(database: str, sql: Connecti
     async with tools(database, tmp_path) as opened:
         await send(opened, _instance(1, 0, 0))
         with pytest.raises(reindex.NotEmpty):
-            await reindex.from_storage(opened, Report())
+            await reindex.from_storage(opened, Report(), Pace())
     assert await sql.fetchval("select count(*) from instance") == 1
 
 
