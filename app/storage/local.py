@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from app.storage import keys, local_files
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import LocalUpload, Target
-from app.storage.protocol import Entry
+from app.storage.protocol import SHORTER, Entry, Pieces
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -32,6 +33,8 @@ class LocalStorage:
 
     `sweep` removes what crashed uploads left; only who owns the folder alone may ask for it.
     """
+
+    pieces: Final = Pieces(smallest=64 << 10, largest=256 << 10, ahead=False)
 
     def __init__(
         self, root: Path, *, sweep: bool = False, writers: int = 4, readers: int = 8, open_files: int = 512
@@ -56,7 +59,7 @@ class LocalStorage:
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
 
-    def upload(self, key: str) -> LocalUpload:
+    def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread."""
         temporary = self._temporary / str(uuid7())
         return LocalUpload(key, Target(temporary, self._path(key), self._folders), self._writers)
@@ -73,7 +76,7 @@ class LocalStorage:
         if done < length:
             done += await self._reading(file.read, view[done:], offset + done)
         if done < length:
-            raise Unavailable("A stored object is shorter than it was.")
+            raise Unavailable(SHORTER)
         return view
 
     async def size(self, key: str) -> int:
@@ -93,6 +96,10 @@ class LocalStorage:
             for entry in page:
                 yield entry
 
+    async def sweep(self, older_than_s: float) -> int:
+        """Remove what crashed uploads left: no living one writes nothing for so long."""
+        return await self._reading(self._remove_older, time.time() - older_than_s)
+
     async def check(self) -> None:
         """Raise `Unavailable` when the folder does not answer or cannot be written."""
         if not await self._reading(os.access, self._temporary, os.W_OK | os.X_OK):
@@ -107,6 +114,15 @@ class LocalStorage:
         probe.write_bytes(b"probe")
         self._nowait = local_files.can_nowait(probe)
         probe.unlink()
+
+    def _remove_older(self, than: float) -> int:
+        removed = 0
+        for left in self._temporary.iterdir():
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < than:
+                    left.unlink()
+                    removed += 1
+        return removed
 
     def _path(self, key: str) -> Path:
         return self._root / keys.checked(key)
