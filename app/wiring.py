@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -19,9 +20,13 @@ from starlette.applications import Starlette
 
 from app import index, jobs
 from app.dicom.scanner import Limits
+from app.errors import ReelwebError
 from app.settings import Settings
 from app.storage import keys
 from app.storage.local import LocalStorage
+from app.storage.object_store import DEFAULT_REGION, Bucket, ObjectStorage
+from app.storage.protocol import Storage
+from app.storage.s3_multipart import Keys
 from app.tools import Tools
 from app.web import access, connection
 from app.web.app import create
@@ -30,6 +35,9 @@ from app.workers import Workers
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 BACKLOG, KEEP_ALIVE_S = 4096, 75
+SWEEP_AFTER_S, SWEEP_EVERY_S = 7 * 86400, 6 * 3600  # no upload lasts a week
+
+log = structlog.get_logger()
 
 
 def migrate(settings: Settings) -> None:
@@ -69,8 +77,22 @@ async def _jobs(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with tools(settings) as opened:
+    async with tools(settings) as opened, asyncio.TaskGroup() as group:
+        sweeping = group.create_task(_sweep(opened.storage))
         await jobs.run(opened.index, opened.storage, stop=stop)
+        sweeping.cancel()
+
+
+async def _sweep(storage: Storage) -> None:
+    """Now and then, away with what uploads left that were cut down with their process."""
+    while True:
+        try:
+            swept = await storage.sweep(SWEEP_AFTER_S)
+            if swept:
+                log.info("storage.swept", uploads=swept)
+        except ReelwebError as error:
+            log.warning("storage.not_swept", reason=str(error))
+        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 def web(settings: Settings) -> Starlette:
@@ -97,7 +119,7 @@ async def tools(settings: Settings) -> AsyncIterator[Tools]:
     )
     async with (
         index.opened(_dsn(settings), keys.new, knobs) as opened,
-        LocalStorage(settings.storage_folder, readers=settings.storage_threads) as storage,
+        _storage(settings) as storage,
         Workers(settings.pixel_threads) as workers,
     ):
         yield Tools(
@@ -109,6 +131,25 @@ async def tools(settings: Settings) -> AsyncIterator[Tools]:
             settings.max_instance_bytes,
             settings.rendition_wait_s,
         )
+
+
+def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
+    if settings.storage_bucket is None:
+        return LocalStorage(settings.storage_folder, readers=settings.storage_threads)
+    name, prefix = settings.storage_bucket
+    endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
+    bucket = Bucket(
+        name,
+        prefix,
+        endpoint,
+        region or os.environ.get("AWS_DEFAULT_REGION", DEFAULT_REGION),
+        bool(endpoint) if settings.s3_path_style is None else settings.s3_path_style,
+        settings.s3_ca_bundle,
+        settings.s3_sse or "",
+        settings.s3_sse_kms_key_id or "",
+        settings.s3_timeout_s,
+    )
+    return ObjectStorage(bucket, signer=Keys.of(os.environ), budget=settings.s3_upload_memory)
 
 
 def _limits(settings: Settings) -> Limits:
