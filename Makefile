@@ -45,7 +45,7 @@ test-all: setup
 	HYPOTHESIS_PROFILE=heavy $(BIN)/python -m pytest -n 2 --dist loadscope
 
 bench: setup
-	for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+	for program in $(filter-out benchmarks/__init__.py benchmarks/serving.py,$(wildcard benchmarks/*.py)); do echo "== $$program"; $(BIN)/python $$program || exit 1; done
 
 pins: setup ## compile both requirement files anew
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.txt

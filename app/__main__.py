@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -71,10 +72,10 @@ def migrate() -> None:
         _fail(
             "REELWEB_DATABASE_URL is not set; the embedded database is brought up to date by reelweb serve."
         )
-    from app import wiring  # noqa: PLC0415
+    from app import index  # noqa: PLC0415
 
     try:
-        wiring.migrate(settings)
+        asyncio.run(index.migrate(settings.database_url))
     except ReelwebError as error:
         _fail(str(error))
 

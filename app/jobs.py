@@ -7,24 +7,26 @@ anew. A header made twice is the same header, so nothing needs to be undone.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from struct import iter_unpack
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from app import retrieve
 from app.errors import ReelwebError
-from app.extent import Extent, Extents
-from app.index import Index, extents, renditions
+from app.extent import Extents, Span
+from app.index import renditions
+from app.index.extents import Located
 from app.index.renditions import Job
 from app.storage import keys
-from app.storage.protocol import Storage, put
-from app.storage.stream import stream
-from app.video import Unplayable, faststart
+from app.storage.protocol import put
+from app.storage.stream import read_all
+from app.tools import Tools
+from app.video import Unplayable, faststart, poster
 
 log = structlog.get_logger()
 
-_KINDS: Final = ("mp4",)
 _GIVEN_UP: Final = "The video could not be prepared; the stored original can still be retrieved."
 
 # Containers that the scanner knows and no header alone turns into an MP4.
@@ -47,80 +49,98 @@ class Knobs:
     attempts: int = 5
 
 
-async def run(
-    index: Index,
-    storage: Storage,
-    *,
-    stop: asyncio.Event,
-    hurry: asyncio.Event | None = None,
-    knobs: Knobs | None = None,
-) -> None:
-    """Makes what is asked for, one after the other, until `stop`; `hurry` tells of new work before the poll does."""
-    knobs, hurry = knobs or Knobs(), hurry or asyncio.Event()
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What becomes a rendition: the bytes of its own object, the layout of the whole, its media type."""
+
+    content: bytes = field(repr=False)
+    layout: tuple[Span, ...]
+    media_type: str
+
+
+async def run(tools: Tools, *, stop: asyncio.Event, knobs: Knobs | None = None) -> None:
+    """Makes what is asked for until `stop`, one of each lane at a time."""
+    async with asyncio.TaskGroup() as lanes:
+        for makers in _LANES:
+            lanes.create_task(_lane(tools, makers, stop, knobs or Knobs()))
+
+
+async def _lane(tools: Tools, makers: Makers, stop: asyncio.Event, knobs: Knobs) -> None:
+    hurry = asyncio.Event()
+
+    def heard(*_: object) -> None:
+        hurry.set()
+
     while not stop.is_set():
         hurry.clear()
-        if not await _one(index, storage, knobs):
+        if not await _one(tools, makers, heard, knobs):
             await _pause(stop, hurry, knobs.poll_s)
 
 
-async def _one(index: Index, storage: Storage, knobs: Knobs) -> bool:
+async def _one(tools: Tools, makers: Makers, heard: Callable[..., None], knobs: Knobs) -> bool:
     """Whether a rendition was made, so that the next may be waiting; after a failure comes a pause."""
     try:
-        job = await renditions.lease(index, _KINDS, knobs.lease_s)
-        return job is not None and await _made(index, storage, job, knobs)
+        await renditions.listen(tools.index, heard)  # before looking: what comes in between is not missed
+        job = await renditions.lease(tools.index, list(makers), knobs.lease_s, knobs.attempts)
+        return job is not None and await _made(tools, job, makers[job.kind], knobs)
     except ReelwebError as away:  # the database: the lease ends by itself
         log.warning("jobs.away", why=str(away))
         return False
 
 
-async def _made(index: Index, storage: Storage, job: Job, knobs: Knobs) -> bool:
+async def _made(tools: Tools, job: Job, make: Maker, knobs: Knobs) -> bool:
     told = log.bind(sop_instance_uid=job.located.sop_instance_uid, kind=job.kind)
     try:
         async with asyncio.timeout(0.8 * knobs.lease_s):  # nobody else takes it up meanwhile
-            await _mp4(index, storage, job)
+            await _keep(tools, job, await make(tools, job.located))
     except Unplayable as reason:
         told.info("jobs.unplayable", why=str(reason))
-        await renditions.fail(index, job, str(reason), final=True)
+        await renditions.fail(tools.index, job, str(reason), final=True)
         return True
     except Exception as error:  # noqa: BLE001 - the top of a worker: one bad video stops no other
         final = job.attempt >= knobs.attempts
         told.exception("jobs.failed", final=final)
-        await renditions.fail(index, job, _GIVEN_UP if final else type(error).__name__, final=final)
+        await renditions.fail(tools.index, job, _GIVEN_UP if final else type(error).__name__, final=final)
         return False
     told.info("jobs.made")
     return True
 
 
-async def _mp4(index: Index, storage: Storage, job: Job) -> None:
-    """The header of a virtual MP4. Its object is durable before the row tells of it."""
-    plan = await _plan(index, storage, job)
-    header = await put(storage, keys.rendition(), plan.header)
+async def _keep(tools: Tools, job: Job, product: Product) -> None:
+    """Its object is durable before the row tells of it."""
+    kept = await put(tools.storage, keys.rendition(), product.content)
     # Should this raise, the row may tell of the object all the same: it stays, and the sweeper judges.
     mine = await renditions.finish(
-        index, job, header.key, header.size, plan.layout, plan.media_type, header.dataset_sha256
+        tools.index, job, kept.key, kept.size, product.layout, product.media_type, kept.dataset_sha256
     )
     if not mine:
-        await storage.delete(header.key)
+        await tools.storage.delete(kept.key)
 
 
-async def _plan(index: Index, storage: Storage, job: Job) -> faststart.Plan:
-    """How the stored fragments are served; a container that no header turns into an MP4 is Unplayable."""
-    located = job.located
-    pixels = await extents.pixels(index, located.instance_id)
-    if pixels is None or pixels.container != "mp4":
-        raise Unplayable(_NOT_YET.get(pixels.container if pixels else "", _UNKNOWN))
-    fragments = iter_unpack("<QQ", await extents.fragments(index, located.instance_id))
-    stored = Extents(Extent(located.key, offset, length) for offset, length in fragments)
-    length = min(pixels.stream_length, stored.length)
-
-    async def read(offset: int, size: int) -> bytes:
-        return await _read(storage, stored.slice(offset, min(offset + size, length)))
-
-    return await faststart.plan(read, length)
+async def _mp4(tools: Tools, located: Located) -> Product:
+    """The header of a virtual MP4; a container that no header turns into one is Unplayable."""
+    pixels = await retrieve.pixels(tools, located)
+    if pixels.container != "mp4":
+        raise Unplayable(_NOT_YET.get(pixels.container, _UNKNOWN))
+    stored = await retrieve.stream(tools, located)
+    plan = await faststart.plan(_reader(tools, stored), stored.length)
+    return Product(plan.header, plan.layout, plan.media_type)
 
 
-async def _read(storage: Storage, wanted: Extents) -> bytes:
-    return b"".join([piece async for piece in stream(storage, wanted)])
+async def _poster(tools: Tools, located: Located) -> Product:
+    """A picture that stands for the video, whatever its container."""
+    pixels = await retrieve.pixels(tools, located)
+    demuxer = poster.demuxer(pixels.container, located.transfer_syntax_uid)
+    stored = await retrieve.stream(tools, located)
+    picture = await poster.jpeg(_reader(tools, stored), stored.length, demuxer)
+    return Product(picture, (Span("rendition", 0, len(picture)),), "image/jpeg")
+
+
+def _reader(tools: Tools, stored: Extents) -> Callable[[int, int], Awaitable[bytes]]:
+    async def read(offset: int, length: int) -> bytes:
+        return await read_all(tools.storage, stored.slice(offset, offset + length))
+
+    return read
 
 
 async def _pause(stop: asyncio.Event, hurry: asyncio.Event, poll_s: float) -> None:
@@ -131,3 +151,10 @@ async def _pause(stop: asyncio.Event, hurry: asyncio.Event, poll_s: float) -> No
     finally:
         for task in waiting:
             task.cancel()
+
+
+Maker = Callable[[Tools, Located], Awaitable[Product]]
+Makers = Mapping[str, Maker]
+
+# A header takes milliseconds and must not wait behind pictures that are decoded.
+_LANES: Final[tuple[Makers, ...]] = ({renditions.MP4: _mp4}, {renditions.POSTER: _poster})

@@ -11,7 +11,7 @@ import orjson
 from app import retrieve
 from app.dicom import transfer_syntax
 from app.errors import NotAcceptable, Unavailable
-from app.extent import Extent, Extents, Span, joined
+from app.extent import Extent, Extents, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
 from app.index.renditions import Rendition
@@ -35,11 +35,22 @@ class Video:
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
-    """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say."""
+    """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say.
+
+    A video has one so far, its poster; raises as `video` does.
+    """
     if transfer_syntax.is_video(located.transfer_syntax_uid):
-        raise NotAcceptable("Pictures of a video are not made here yet; /rendered plays it as video/mp4.")
+        if number != 1:
+            raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
+        return await _poster(tools, located, options)
     data, image, bit_offset = await _frame(tools, located, number)
     return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
+
+
+async def _poster(tools: Tools, located: Located, options: Options) -> bytes:
+    made = await _made(tools, located, renditions.POSTER)
+    data = await read_all(tools.storage, _own(made))
+    return await tools.workers.run(pictures.again, data, options)
 
 
 async def decoded(tools: Tools, located: Located, number: int) -> bytes:
@@ -83,16 +94,21 @@ async def video(tools: Tools, located: Located) -> Video:
     if not transfer_syntax.is_video(located.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
     made = await _made(tools, located, renditions.MP4)
-    assert made.key is not None
     assert made.media_type is not None
     assert made.sha256 is not None
-    whole = await retrieve.stream(tools, located)
-    extents = joined(_located(span, made.key, whole) for span in made.layout)
+    own, whole = _own(made), await retrieve.stream(tools, located)
+    sources = {"rendition": own, "stream": whole}
+    extents = joined(
+        sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
+    )
     return Video(extents, made.media_type, made.sha256.hex()[:16])
 
 
 async def _made(tools: Tools, located: Located, kind: str) -> Rendition:
     made = await renditions.wait(tools.index, located.instance_id, kind, tools.rendition_wait_s)
+    if made is None:
+        await renditions.queue(tools.index, located.instance_id, kind)
+        made = await renditions.wait(tools.index, located.instance_id, kind, tools.rendition_wait_s)
     if made is not None and made.state == "failed":
         raise NotAcceptable(made.error or "The rendition cannot be made.")
     if made is None or made.state != "ready":
@@ -100,8 +116,8 @@ async def _made(tools: Tools, located: Located, kind: str) -> Rendition:
     return made
 
 
-def _located(span: Span, key: str, stream: Extents) -> Extents:
-    """Where a piece of the rendition lies: in its own object, or in the stored instance."""
-    if span.source == "stream":
-        return stream.slice(span.offset, span.offset + span.length)
-    return Extents([Extent(key, span.offset, span.length)])
+def _own(made: Rendition) -> Extents:
+    """The rendition's own object."""
+    assert made.key is not None
+    assert made.size is not None
+    return Extents([Extent(made.key, 0, made.size)])

@@ -39,12 +39,17 @@ async def instance(tools: Tools, study: str, series: str, instance: str) -> Loca
 
 
 async def representative(tools: Tools, study: str, series: str | None = None) -> Located:
-    """The instance whose picture stands for a study or series: its first one that has pixels."""
+    """The instance whose picture stands for a study or series: its first image, else its first video."""
+    video = None
     async for page in index_extents.instances(tools.index, study, series):
         for located in page:
-            if located.number_of_frames:
+            if transfer_syntax.is_video(located.transfer_syntax_uid):
+                video = video or located
+            elif located.number_of_frames:
                 return located
-    raise NotFound("Nothing with a picture is stored under this study or series.")
+    if video is None:
+        raise NotFound("Nothing with a picture is stored under this study or series.")
+    return video
 
 
 async def metadata(

@@ -40,11 +40,6 @@ SWEEP_AFTER_S, SWEEP_EVERY_S = 7 * 86400, 6 * 3600  # no upload lasts a week
 log = structlog.get_logger()
 
 
-def migrate(settings: Settings) -> None:
-    """Bring the database's schema to what this version knows."""
-    asyncio.run(index.migrate(_dsn(settings)))
-
-
 def serve_web(settings: Settings, fd: int) -> None:
     """Serve HTTP on the listening socket `fd` until SIGTERM; one process of several."""
     _prepare(settings)
@@ -79,7 +74,7 @@ async def _jobs(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with tools(settings) as opened, asyncio.TaskGroup() as group:
         sweeping = group.create_task(_sweep(opened.storage))
-        await jobs.run(opened.index, opened.storage, stop=stop)
+        await jobs.run(opened, stop=stop)
         sweeping.cancel()
 
 

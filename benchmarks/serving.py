@@ -40,27 +40,34 @@ class Server:
         return [parent, *(p for p in parent.children(recursive=True) if "postgres" not in p.name())]
 
 
-@contextmanager
-def serving(workers: int = 1) -> Iterator[Server]:
-    """Serve from an empty folder on a free port until the block ends."""
+def started(folder: Path, workers: int = 1) -> Server:
+    """A server over `folder` on a free port, once it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    environment = os.environ | {
+        "REELWEB_DATA_DIR": str(folder),
+        "REELWEB_PORT": str(port),
+        "REELWEB_WORKERS": str(workers),
+        "REELWEB_LOG_LEVEL": "error",
+    }
+    command = [sys.executable, "-m", "app", "serve"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    server = Server(process, f"http://127.0.0.1:{port}", folder)
+    _wait_until_ready(server)
+    return server
+
+
+@contextmanager
+def serving(workers: int = 1) -> Iterator[Server]:
+    """Serve from an empty folder until the block ends."""
     with tempfile.TemporaryDirectory(prefix="reelweb-bench-", dir=ROOT.parent) as folder:
-        environment = os.environ | {
-            "REELWEB_DATA_DIR": f"{folder}/data",
-            "REELWEB_PORT": str(port),
-            "REELWEB_WORKERS": str(workers),
-            "REELWEB_LOG_LEVEL": "error",
-        }
-        command = [sys.executable, "-m", "app", "serve"]
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
-            try:
-                server = Server(process, f"http://127.0.0.1:{port}", Path(folder))
-                _wait_until_ready(server)
-                yield server
-            finally:
-                process.terminate()
+        server = started(Path(folder), workers)
+        try:
+            yield server
+        finally:
+            server.process.terminate()
+            server.process.wait(30)
 
 
 def _wait_until_ready(server: Server) -> None:
@@ -71,7 +78,7 @@ def _wait_until_ready(server: Server) -> None:
                 return
         except httpx.TransportError:
             pass
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise TimeoutError("the server did not become ready within a minute")
 
 

@@ -54,6 +54,7 @@ class Clip:
     height: int = 120
     kilobits: int = 200
     gop: int = 12
+    black: int = 0  # pictures at the beginning
     tag: str = ""  # 'hvc1' where HEVC's default 'hev1' is not wanted
 
 
@@ -165,6 +166,8 @@ def _picture(clip: Clip, number: int) -> av.VideoFrame:
     y, x = np.mgrid[: clip.height, : clip.width]
     noise[..., 0] += ((x + 5 * number) % 192).astype(np.uint8)
     noise[..., 1] += ((y + 3 * number) % 192).astype(np.uint8)
+    if number < clip.black:
+        noise[:] = 0
     frame = av.VideoFrame.from_ndarray(noise, format="rgb24")
     frame.pts, frame.time_base = number, Fraction(1, FPS)
     return frame

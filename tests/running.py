@@ -19,7 +19,8 @@ from app.web import connection
 def running(settings: Settings) -> Iterator[str]:
     """Serve with these settings while the block lasts; gives the server's address."""
     ready, ends = threading.Event(), list[Callable[[], object]]()
-    listening = socket.create_server(("127.0.0.1", 0))
+    # By its number, as a web worker gets it: so it knows its protocol, and asyncio turns off Nagle's delay.
+    listening = socket.socket(fileno=socket.create_server(("127.0.0.1", 0)).detach())
     port: int = listening.getsockname()[1]
     thread = threading.Thread(target=lambda: asyncio.run(_serve(settings, listening, ready, ends)))
     thread.start()
@@ -53,7 +54,7 @@ async def _serve(
 
     ends.append(lambda: loop.call_soon_threadsafe(end))
     async with wiring.tools(settings) as opened, asyncio.TaskGroup() as group:
-        group.create_task(jobs.run(opened.index, opened.storage, stop=stop))
+        group.create_task(jobs.run(opened, stop=stop))
         serving = group.create_task(server.serve(sockets=[listening]))
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells by a flag
             await asyncio.sleep(0.01)

@@ -1,78 +1,45 @@
-"""The jobs process: a stored video becomes playable by itself, or says for good why it does not."""
+"""The jobs process: a stored video becomes playable and has a poster by itself, or says for good why not."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from app import jobs
-from app.dicom.scanner import Scanner
-from app.extent import Extent, Extents, joined
-from app.index import Index, extents, renditions
-from app.index.extents import Located
-from app.index.renditions import Rendition
-from app.storage.local import LocalStorage
-from app.storage.stream import stream
+from app.extent import Extent, Extents, Span, joined
+from app.index import Index, renditions
+from app.storage.stream import read_all, stream
+from app.tools import Tools
+from app.video import poster
 from tests import make_video
-from tests.make_video import Clip, Container, Made
+from tests.make_video import Clip, Container
 from tests.video.virtual import packets
+from tests.working import opened, outcome, stored, working
 
 CLIP = Clip(sound="aac")
 
 
 @pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[LocalStorage]:
-    async with LocalStorage(tmp_path / "store") as opened:
-        yield opened
-
-
-async def stored(index: Index, storage: LocalStorage, made: Made) -> Located:
-    """The instance as an upload leaves it: object first, row second."""
-    scanner, key = Scanner(), await index.pending.take()
-    async with storage.upload(key) as upload:
-        content = await asyncio.to_thread(made.path.read_bytes)
-        scanner.feed(content)
-        await upload.write(content)
-    await index.committer.add(scanner.close(), upload.stored)
-    return await extents.instance(
-        index, made.study_instance_uid, made.series_instance_uid, made.sop_instance_uid
-    )
-
-
-@asynccontextmanager
-async def working(index: Index, storage: LocalStorage) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    knobs = jobs.Knobs(poll_s=0.05, attempts=1)
-    task = asyncio.create_task(jobs.run(index, storage, stop=stop, knobs=knobs))
-    yield
-    stop.set()
-    await asyncio.wait_for(task, 5)
-
-
-async def outcome(index: Index, located: Located) -> Rendition:
-    found = await renditions.wait(index, located.instance_id, "mp4", 5)
-    assert found is not None
-    return found
+async def tools(index: Index, tmp_path: Path) -> AsyncIterator[Tools]:
+    async with opened(index, tmp_path / "store") as tools:
+        yield tools
 
 
 @pytest.mark.parametrize("fragment_size", [0xFFFFFFFE, 4096], ids=["one", "many"])
-async def test_a_stored_video_becomes_playable(
-    tmp_path: Path, index: Index, storage: LocalStorage, fragment_size: int
-) -> None:
+async def test_a_stored_video_becomes_playable(tmp_path: Path, tools: Tools, fragment_size: int) -> None:
     """Its row tells a layout over its own header and the stored fragments, and that is the video."""
     made = make_video.instance(tmp_path / "video.dcm", CLIP, odd=True, fragment_size=fragment_size)
-    located = await stored(index, storage, made)
-    async with working(index, storage):
-        found = await outcome(index, located)
+    located = await stored(tools, made)
+    async with working(tools):
+        found = await outcome(tools, located)
     assert (found.state, found.media_type) == ("ready", "video/mp4")
     pieces = [Extent(located.key, offset, length) for offset, length in made.fragments]
     sources = {"stream": Extents(pieces), "rendition": Extents([Extent(found.key or "", 0, found.size or 0)])}
     spans = [sources[span.source].slice(span.offset, span.offset + span.length) for span in found.layout]
-    served = b"".join([bytes(piece) async for piece in stream(storage, joined(spans))])
+    served = b"".join([bytes(piece) async for piece in stream(tools.storage, joined(spans))])
     (tmp_path / "served").write_bytes(served)
     assert packets(str(tmp_path / "served")) == packets(str(made.stream))
 
@@ -82,23 +49,97 @@ async def test_a_stored_video_becomes_playable(
     [("fmp4", "fragmented MP4"), ("ts", "transport stream"), ("annexb", "bare H.264 or HEVC stream")],
 )
 async def test_what_cannot_be_played_says_why(
-    tmp_path: Path, index: Index, storage: LocalStorage, container: Container, reason: str
+    tmp_path: Path, tools: Tools, container: Container, reason: str
 ) -> None:
-    """The reason stands in the row, for good, in words that a viewer may read."""
-    located = await stored(index, storage, make_video.instance(tmp_path / "video.dcm", Clip(), container))
-    async with working(index, storage):
-        found = await outcome(index, located)
+    """The reason stands in the row, for good, in words that a viewer may read; there is a poster all the same."""
+    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", Clip(), container))
+    async with working(tools):
+        found = await outcome(tools, located)
+        shown = await outcome(tools, located, "poster")
     assert found.state == "failed"
     assert reason in (found.error or "")
+    assert shown.state == "ready"
 
 
-async def test_one_bad_video_stops_no_other(tmp_path: Path, index: Index, storage: LocalStorage) -> None:
+async def test_one_bad_video_stops_no_other(tmp_path: Path, tools: Tools) -> None:
     """An object that is gone fails its own rendition; the next is made."""
-    lost = await stored(index, storage, make_video.instance(tmp_path / "lost.dcm", CLIP))
-    await storage.delete(lost.key)
-    kept = await stored(index, storage, make_video.instance(tmp_path / "kept.dcm", CLIP))
-    async with working(index, storage):
-        assert (await outcome(index, kept)).state == "ready"
-        found = await outcome(index, lost)
+    lost = await stored(tools, make_video.instance(tmp_path / "lost.dcm", CLIP))
+    await tools.storage.delete(lost.key)
+    kept = await stored(tools, make_video.instance(tmp_path / "kept.dcm", CLIP))
+    async with working(tools):
+        assert (await outcome(tools, kept)).state == "ready"
+        found = await outcome(tools, lost)
     assert found.state == "failed"
     assert "could not be prepared" in (found.error or "")
+
+
+async def test_a_poster_is_a_rendition_of_its_own(tmp_path: Path, tools: Tools) -> None:
+    """One JPEG that is the whole rendition."""
+    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", CLIP, fragment_size=4096))
+    async with working(tools):
+        found = await outcome(tools, located, "poster")
+    assert (found.state, found.media_type) == ("ready", "image/jpeg")
+    assert found.layout == (Span("rendition", 0, found.size or 0),)
+    assert found.key
+    own = await read_all(tools.storage, Extents([Extent(found.key, 0, found.size or 0)]))
+    assert hashlib.sha256(own).digest() == found.sha256
+    assert own.startswith(b"\xff\xd8\xff")
+
+
+async def test_a_video_without_pictures_has_no_poster(tmp_path: Path, tools: Tools) -> None:
+    (tmp_path / "noise").write_bytes(b"\0\0\0\1" + bytes(range(256)) * 100)
+    located = await stored(
+        tools, make_video.wrap(tmp_path / "video.dcm", tmp_path / "noise", make_video.H264)
+    )
+    async with working(tools):
+        found = await outcome(tools, located, "poster")
+    assert (found.state, found.error) == ("failed", "No picture of the video can be decoded.")
+
+
+async def test_a_killed_decoder_fails_its_poster_alone(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends it (a full memory, an administrator), the row says so in the end, and the next one is made."""
+    started, doomed = poster._started, 1
+
+    async def start(demuxer: str, length: int, limits: poster.Limits) -> asyncio.subprocess.Process:
+        nonlocal doomed
+        child = await started(demuxer, length, limits)
+        if doomed:
+            child.kill()
+            doomed -= 1
+        return child
+
+    monkeypatch.setattr(poster, "_started", start)
+    first = await stored(tools, make_video.instance(tmp_path / "first.dcm", CLIP))
+    second = await stored(tools, make_video.instance(tmp_path / "second.dcm", CLIP))
+    async with working(tools):
+        assert (await outcome(tools, second, "poster")).state == "ready"
+        found = await outcome(tools, first, "poster")
+        assert (await outcome(tools, first)).state == "ready"
+    assert found.state == "failed"
+    assert "could not be prepared" in (found.error or "")
+
+
+async def test_new_work_is_taken_up_at_once(tmp_path: Path, tools: Tools) -> None:
+    """Whoever has just looked in vain hears of a video that is stored then."""
+    made = make_video.instance(tmp_path / "video.dcm", CLIP)
+    async with working(tools, poll_s=60):
+        await asyncio.sleep(0.3)
+        located = await stored(tools, made)
+        began = asyncio.get_running_loop().time()
+        assert (await outcome(tools, located)).state == "ready"
+        assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_job_that_ends_its_makers_is_given_up(tmp_path: Path, tools: Tools) -> None:
+    """A crash loop ends: the row fails when it was leased too often, and the other work goes on."""
+    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", CLIP))
+    for _ in range(2):
+        assert await renditions.lease(tools.index, ["mp4"], 0)
+        await asyncio.sleep(0.01)
+    async with working(tools, attempts=2):
+        found = await outcome(tools, located)
+        assert (await outcome(tools, located, "poster")).state == "ready"
+    assert found.state == "failed"
+    assert "did not survive" in (found.error or "")

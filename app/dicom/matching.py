@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from app.dicom import names
+from app.dicom import names, uids
 from app.dicom.attributes import Level, keyword_of, tag_of
 from app.errors import BadRequest
 
@@ -135,7 +135,7 @@ def clock(value: str, *, last: bool = False) -> str | None:
 def _uids(tag: str, key: str) -> Value | None:
     """C.2.2.2.2: a list by backslash, and by comma as PS3.18 8.3.4.1 has it."""
     return OneOf(
-        tuple(uid for part in re.split(r"[\\,]", key) if (uid := part.strip(_PADS)) and len(uid) <= 64)
+        tuple(uid for part in re.split(r"[\\,]", key) if uids.is_acceptable(uid := uids.normalised(part)))
     )
 
 
@@ -185,7 +185,7 @@ def _ends(tag: str, key: str) -> tuple[str, str]:
     """The ends of a range (C.2.2.2.5); a single value is both."""
     low, dash, high = key.strip(_PADS).partition("-")
     if dash and not (low or high):
-        raise BadRequest(f"{keyword_of(tag)}: a range needs at least one end")
+        raise BadRequest(f"{keyword_of(tag)}: a range needs at least one end.")
     return low, high if dash else low
 
 
@@ -193,7 +193,7 @@ def _days(tag: str, key: str) -> Between:
     low, high = _ends(tag, key)
     found = Between(day(low), day(high))
     if (low and found.low is None) or (high and found.high is None):
-        raise BadRequest(f"{keyword_of(tag)}: not a date or range of dates (YYYYMMDD-YYYYMMDD)")
+        raise BadRequest(f"{keyword_of(tag)}: not a date or range of dates (YYYYMMDD-YYYYMMDD).")
     return found
 
 
@@ -201,7 +201,7 @@ def _times(tag: str, key: str) -> Between:
     low, high = _ends(tag, key)
     found = Between(clock(low), clock(high, last=True))
     if (low and found.low is None) or (high and found.high is None):
-        raise BadRequest(f"{keyword_of(tag)}: not a time or range of times (HHMMSS-HHMMSS)")
+        raise BadRequest(f"{keyword_of(tag)}: not a time or range of times (HHMMSS-HHMMSS).")
     return found
 
 
@@ -271,7 +271,7 @@ def parse(
 def _count(name: str, asked: dict[str, str], default: int) -> int:
     value = asked.get(name, "").strip()
     if value and not re.fullmatch(r"\d{1,100}", value, re.ASCII):
-        raise BadRequest(f"{name}: not a whole number from 0")
+        raise BadRequest(f"{name}: not a whole number from 0.")
     return int(value) if value else default
 
 
@@ -292,7 +292,7 @@ def _attribute(name: str) -> str | None:
     if tag := tag_of(name):
         return tag
     if "." in name or re.match(r"[0-9(]", name):
-        raise BadRequest(f"{name[:80]!r}: not an attribute")
+        raise BadRequest(f"{name[:80]!r}: not an attribute.")
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from app.index.connection import Connection
-from app.index.queue import MP4, MP4_MAKER, WAITING
+from app.index.queue import MAKERS, QUEUE, queued
 from app.index.rows import Row
 
 _K = TypeVar("_K", bound=Hashable)
@@ -145,12 +145,6 @@ join study s using (study_instance_uid)
 where r.study_id = s.id and r.series_instance_uid = n.series_instance_uid
     and n.described_by collate "C" < r.described_by"""
 
-_RENDITIONS = """
-with made as (
-    insert into rendition (instance_id, kind, maker_version)
-    select unnest($1::bigint[]), $2, $3 on conflict do nothing returning id)
-select pg_notify($4, id::text) from made"""
-
 # What a study says of its series follows from its series alone.
 _SUMS = """
 with wanted as (
@@ -207,7 +201,7 @@ async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
     if len(instance_ids) < len(rows):
         raise Raced
     if videos := [instance_ids[row.sop_instance_uid] for row in rows if row.is_video]:
-        await connection.execute(_RENDITIONS, videos, MP4, MP4_MAKER, WAITING)
+        await connection.execute(QUEUE, *queued(videos, *MAKERS))
     smaller = [one for one in made if one["level"] != 3 and _is_smaller(one, studies, series)]
     if any(one["level"] == 1 for one in smaller):
         await connection.execute(_DESCRIBE_STUDIES, *study_columns)

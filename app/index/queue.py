@@ -1,10 +1,28 @@
-"""What the committer tells the jobs process: which renditions a new instance wants."""
+"""The queue of renditions: what a new instance wants, and how whoever makes it is told."""
 
 from __future__ import annotations
 
-MP4 = "mp4"
-MP4_MAKER = 1
-"""The maker's version: a new one makes older rows stale."""
+from collections.abc import Mapping
+from typing import Final
 
-WAITING = "rendition_waiting"
+MP4: Final = "mp4"
+POSTER: Final = "poster"
+
+MAKERS: Final[Mapping[str, int]] = {MP4: 1, POSTER: 1}
+"""What every video wants, and its maker's version: a new one makes older rows stale."""
+
+WAITING: Final = "rendition_waiting"
 """The channel that hurries who leases."""
+
+QUEUE: Final = """
+with made as (
+    insert into rendition (instance_id, kind, maker_version)
+    select instance_id, kind, maker_version
+    from unnest($1::bigint[]) as i (instance_id), unnest($2::text[], $3::integer[]) as k (kind, maker_version)
+    on conflict do nothing returning id)
+select pg_notify($4, '') where exists (select from made)"""
+
+
+def queued(instance_ids: list[int], *kinds: str) -> tuple[list[int], list[str], list[int], str]:
+    """The arguments of QUEUE."""
+    return instance_ids, list(kinds), [MAKERS[kind] for kind in kinds], WAITING

@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
 import orjson
@@ -17,19 +16,20 @@ from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.extents import LOCATED, Located, located
-from app.index.queue import MP4, MP4_MAKER, WAITING
+from app.index.queue import MP4, POSTER, QUEUE, WAITING, queued
 
 __all__ = [
     "MP4",
-    "MP4_MAKER",
+    "POSTER",
     "Job",
     "Rendition",
     "fail",
     "find",
     "finish",
-    "hurry",
     "lease",
+    "listen",
     "progress",
+    "queue",
     "wait",
 ]
 
@@ -70,10 +70,19 @@ select id, kind, params, state, progress, attempts, error, object_key as key, si
 from rendition where instance_id = $1 and kind = $2 and params = $3
 order by state <> 'ready', maker_version desc limit 1"""
 
+_SPENT = "Whoever prepared the video did not survive it; the stored original can still be retrieved."
+
+# One that was taken too often ended its makers, not itself: nobody takes it any more.
 _LEASE = f"""
-with next as (
+with spent as (
+    update rendition set state = 'failed', error = $4, lease_until = null where id in (
+        select id from rendition
+        where kind = any($1::text[]) and state in ('queued', 'running') and attempts >= $3
+          and (lease_until is null or lease_until < now())
+        order by id for update skip locked)
+), next as (
     select id from rendition
-    where kind = any($1::text[]) and state in ('queued', 'running')
+    where kind = any($1::text[]) and state in ('queued', 'running') and attempts < $3
       and (lease_until is null or lease_until < now())
     order by id limit 1 for update skip locked
 ), leased as (
@@ -89,10 +98,11 @@ _PROGRESS = """
 update rendition set progress = $3, lease_until = now() + $4::float8 * interval '1 second'
 where id = $1 and attempts = $2 and state = 'running' returning true"""
 
-# The series before the rendition: the order in which deleting takes them.
+# The series before the rendition: the order in which deleting takes them. Metadata tells of an MP4 only.
 _BUMP = """
 update series set version = version + 1 where id = (
-    select i.series_id from rendition d join instance i on i.id = d.instance_id where d.id = $1)"""
+    select i.series_id from rendition d join instance i on i.id = d.instance_id
+    where d.id = $1 and d.kind = 'mp4')"""
 
 _FINISH = """
 update rendition set state = 'ready', progress = 1, lease_until = null, error = null, object_key = $3, size = $4,
@@ -126,30 +136,32 @@ async def wait(
         pause_s = min(pause_s * 1.5, 0.5)
 
 
-async def lease(index: Index, kinds: Sequence[str], lease_s: float) -> Job | None:
-    """The oldest that waits or whose maker fell silent; nobody else gets it for so long."""
+async def queue(index: Index, instance_id: int, kind: str) -> None:
+    """Ask for one that an older version of this program did not ask for."""
+    await index.reader.fetch(QUEUE, *queued([instance_id], kind))
+
+
+async def lease(index: Index, kinds: Sequence[str], lease_s: float, attempts: int = 5) -> Job | None:
+    """The oldest that waits or whose maker fell silent; nobody else gets it for so long.
+
+    One that was leased `attempts` times and never came back fails for good.
+    """
     with translated():
         async with index.jobs.use() as connection:
-            row = await connection.fetchrow(_LEASE, list(kinds), float(lease_s))
+            row = await connection.fetchrow(_LEASE, list(kinds), float(lease_s), attempts, _SPENT)
     if row is None:
         return None
     return Job(row["id"], row["kind"], row["params"], row["attempt"], located(row))
 
 
-async def hurry(index: Index, timeout_s: float = 1) -> None:
-    """Until an instance is stored that wants a rendition, or so long: the table is the queue, this only hurries."""
-    stored = asyncio.Event()
+async def listen(index: Index, heard: Callable[..., Any]) -> None:
+    """Have `heard` called when a rendition is asked for: the table is the queue, this only hurries.
 
-    def heard(*_: object) -> None:
-        stored.set()
-
+    A lost connection forgets it; asked again on the same connection it costs nothing.
+    """
     with translated():
         async with index.jobs.use() as connection:
             await connection.add_listener(WAITING, heard)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stored.wait(), timeout_s)
-        async with index.jobs.use() as connection:
-            await connection.remove_listener(WAITING, heard)
 
 
 async def progress(index: Index, job: Job, done: float, lease_s: float) -> bool:
@@ -162,7 +174,7 @@ async def progress(index: Index, job: Job, done: float, lease_s: float) -> bool:
 async def finish(  # noqa: PLR0917 - what is told of one object
     index: Index, job: Job, key: str, size: int, layout: Sequence[Span], media_type: str, sha256: bytes
 ) -> bool:
-    """It is ready, and so the metadata of its series changes; False when the lease was lost: remove the object."""
+    """It is ready, and a video playable, as its series' metadata tells; False when the lease was lost: remove the object."""
     spans = orjson.dumps([asdict(span) for span in layout]).decode()
     with translated():
         async with index.jobs.use() as connection:

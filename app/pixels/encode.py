@@ -65,7 +65,7 @@ def _span(start: float, length: float | None, size: int) -> tuple[int, int]:
     if not math.isfinite(start) or (length is not None and (not math.isfinite(length) or length == 0)):
         raise NotAcceptable("The viewport's source region is empty.")
     first = math.floor(abs(start))
-    last = size if length is None else min(math.ceil(abs(start) + abs(length)), size)
+    last = size if length is None else math.ceil(min(abs(start) + abs(length), size))
     if first >= last:
         raise NotAcceptable("The viewport's source region lies outside the picture.")
     return first, last

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import imagecodecs
+
 from app.errors import NotAcceptable
 from app.pixels import codestream, colour, encode, window
 from app.pixels.decode import JPEG_LOSSY, as_coded, decode, rgb_of_jpeg
@@ -26,6 +28,17 @@ def picture(data: bytes, image: Image, options: Options, bit_offset: int = 0) ->
     if _is_picture_already(data, image, options):
         return data
     pixels = displayed(data, image, options.window, bit_offset)
+    return _encoded(pixels, options)
+
+
+def again(jpeg: bytes, options: Options) -> bytes:
+    """A JPEG of our own, such as a video's poster, as it is asked for; a window means nothing to colours."""
+    if options.viewport is None and options.quality is None and options.media_type == "image/jpeg":
+        return jpeg
+    return _encoded(imagecodecs.jpeg8_decode(jpeg, outcolorspace="RGB"), options)
+
+
+def _encoded(pixels: Bytes, options: Options) -> bytes:
     if options.viewport is not None:
         pixels = encode.fit(pixels, options.viewport)
     if options.media_type == "image/png":

@@ -99,6 +99,7 @@ def modality(values: Array, image: Image) -> Floats:
 def apply(values: Floats, window: Window) -> Floats:
     """The share of the display, 0 to 1, that a window gives each value (C.11.2.1.2.1, C.11.2.1.3)."""
     center, width = window.center, window.width
+    width = max(width, 1e-9)  # a narrower one is a step all the same, and divides beyond all numbers
     if window.function is Function.SIGMOID:
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     if window.function is Function.LINEAR_EXACT:

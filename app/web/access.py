@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b64decode
-from binascii import Error as BadBase64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,6 +13,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.web.problems import problem
@@ -30,6 +32,9 @@ EXPOSED = (
     "X-Request-ID",
     "Retry-After",
 )
+# What answers may repeat: nothing that ends a JSON string, a header or a URL's host.
+AUTHORITY = re.compile(r"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_BELIEVABLE = {"proto": re.compile("https?"), "host": AUTHORITY}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SCOPES = frozenset({"read", "write", "delete"})
 SCOPE_OF = {"GET": "read", "HEAD": "read", "DELETE": "delete"}
@@ -83,6 +88,27 @@ def networks(names: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(name, strict=False) for name in names)
 
 
+class Cors(CORSMiddleware):
+    """Web pages of the allowed origins may read; a refused preflight is a problem document as well."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """What the page may do."""
+        answer = super().preflight_response(request_headers)
+        return answer if answer.status_code == HTTPStatus.OK else _RefusedPreflight(answer)
+
+
+class _RefusedPreflight(Response):
+    def __init__(self, answer: Response) -> None:
+        names = ("access-control-", "vary")
+        self._kept = {name: text for name, text in answer.headers.items() if name.startswith(names)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = (
+            "REELWEB_CORS_ORIGINS does not name this origin, or its page asks for more than may be asked."
+        )
+        await problem(scope, HTTPStatus.BAD_REQUEST, detail, self._kept)(scope, receive, send)
+
+
 class Hosts:
     """Refuses foreign Host headers, so that no web page reaches a private server by a name of its own."""
 
@@ -91,20 +117,23 @@ class Hosts:
         self._allowed = policy.allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let it in, or answer 421."""
-        if scope["type"] == "http" and scope["path"] not in PROBES and not self._knows(scope):
-            answer = problem(
-                scope,
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "This server does not answer under that host name; REELWEB_ALLOWED_HOSTS names those it does.",
-            )
-            await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        """Let it in, or answer 400 or 421."""
+        refusal = self._refusal(scope) if scope["type"] == "http" and scope["path"] not in PROBES else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await problem(scope, *refusal)(scope, receive, send)
 
-    def _knows(self, scope: Scope) -> bool:
-        host = _without_port(Headers(scope=scope).get("host", ""))
-        return "*" in self._allowed or host.lower() in self._allowed
+    def _refusal(self, scope: Scope) -> tuple[HTTPStatus, str] | None:
+        hosts = Headers(scope=scope).getlist("host") or [""]
+        if len(hosts) > 1 or (hosts[0] and not AUTHORITY.fullmatch(hosts[0])):
+            return HTTPStatus.BAD_REQUEST, "The Host header is not a host name with or without a port."
+        if "*" in self._allowed or _without_port(hosts[0]).lower() in self._allowed:
+            return None
+        return (
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "This server does not answer under that host name; REELWEB_ALLOWED_HOSTS names those it does.",
+        )
 
 
 class Tokens:
@@ -155,7 +184,7 @@ def _secret(authorization: str) -> bytes:
     if scheme.lower() == "basic":
         try:
             return b64decode(credentials, validate=True).partition(b":")[2]
-        except BadBase64:
+        except ValueError:  # not base64, or not even ASCII
             return b""
     return b""
 
@@ -192,7 +221,7 @@ def _forwarded(headers: Headers) -> Mapping[str, str]:
         value = headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip()
         if value:
             told.setdefault(name, value)
-    return told
+    return {name: value for name, value in told.items() if _BELIEVABLE[name].fullmatch(value)}
 
 
 def _with_port(scope: Scope, scheme: str, host: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
@@ -31,16 +31,33 @@ from app.web.state import Request
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-STUDY = "/studies/{study}"
-SERIES = STUDY + "/series/{series}"
-INSTANCE = SERIES + "/instances/{instance}"
+
+class _Uid(Convertor[str]):
+    """What could be stored; other words are no address, reach neither the database nor the log."""
+
+    regex = "[0-9A-Za-z.]{1,64}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("uid", _Uid())
+
+STUDY = "/studies/{study:uid}"
+SERIES = STUDY + "/series/{series:uid}"
+INSTANCE = SERIES + "/instances/{instance:uid}"
 
 
 def by_method(**handlers: Handler) -> Handler:
     """One resource, several methods: so that a refused method is told all that are allowed."""
 
     async def handle(request: Request) -> Response:
-        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+        chosen = handlers["GET" if request.method == "HEAD" else request.method]
+        request.scope["endpoint"] = chosen  # what log and metrics tell
+        return await chosen(request)
 
     return handle
 
@@ -68,7 +85,7 @@ DICOMWEB = [
 ]
 
 ROUTES = [
-    Mount(access.ROOT, routes=DICOMWEB),
+    Mount(access.ROOT, Router(DICOMWEB, redirect_slashes=False)),
     Route("/", page.index, methods=["GET"]),
     Mount("/page", StaticFiles(directory=page.FOLDER)),
     Route("/openapi.json", contract.document, methods=["GET"]),
@@ -81,7 +98,7 @@ ROUTES = [
 def create(policy: access.Policy, lifespan: Lifespan[Starlette]) -> Starlette:
     """The application; who may come in is decided from the outside to the inside."""
     cors = Middleware(
-        CORSMiddleware,
+        access.Cors,
         allow_origins=policy.cors_origins,
         allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["Accept", "Authorization", "Content-Type", "Range", "If-None-Match", "If-Range"],
@@ -89,10 +106,13 @@ def create(policy: access.Policy, lifespan: Lifespan[Starlette]) -> Starlette:
     )
     middleware = [
         Middleware(observe.Observe),
-        Middleware(access.Hosts, policy=policy),
         *([cors] if policy.cors_origins else []),
+        Middleware(observe.Failures),
+        Middleware(access.Hosts, policy=policy),
         Middleware(access.Tokens, policy=policy),
     ]
-    return Starlette(
+    app = Starlette(
         routes=ROUTES, middleware=middleware, exception_handlers=problems.HANDLERS, lifespan=lifespan
     )
+    app.router.redirect_slashes = False  # a redirect would not know the public address
+    return app

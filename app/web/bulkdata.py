@@ -7,6 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from app import retrieve
+from app.errors import NotFound
 from app.retrieve import Value
 from app.web import accept
 from app.web.accept import Offer
@@ -14,6 +15,7 @@ from app.web.extents import ExtentsResponse, MultipartResponse, Part
 from app.web.state import Request, accepted, root
 from app.web.wado import VARY, url, validators
 
+OCTETS: Final = "application/octet-stream"
 # What strangers stored is shown to nobody as a page of ours.
 INERT: Final = {"Content-Security-Policy": "sandbox; default-src 'none'"} | VARY
 
@@ -23,6 +25,8 @@ async def bulkdata(request: Request) -> Response:
     tools, path = request.state["tools"], request.path_params
     located = await retrieve.instance(tools, path["study"], path["series"], path["instance"])
     name = path["path"].strip("/").upper()
+    if not name.isprintable():  # the database holds no NUL, not even in a question
+        raise NotFound("The instance has no bulk data under this path.")
     value = await retrieve.bulkdata(tools, located, name)
     offer = accept.choose(accepted(request), _offers(value)).offer
     stall_s = request.state["policy"].write_timeout_s
@@ -41,11 +45,14 @@ async def bulkdata(request: Request) -> Response:
 
 
 def _offers(value: Value) -> list[Offer]:
-    """A single part comes first: it takes ranges. Frames that are joined cannot be told apart again."""
+    """A single part comes first: it takes ranges. Frames that are joined cannot be told apart again.
+
+    Who asks for octets without a transfer syntax gets the stored ones too: nothing is decoded here (8.7.3).
+    """
     forms = (True,) if len(value.frames) > 1 else (False, True)
+    types = dict.fromkeys((value.media_type, OCTETS))
     return [
-        Offer(
-            value.media_type, value.transfer_syntax_uid, multipart=multipart, also="application/octet-stream"
-        )
+        Offer(media_type, value.transfer_syntax_uid, multipart=multipart)
         for multipart in forms
+        for media_type in types
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from http import HTTPStatus
@@ -52,19 +53,35 @@ class Observe:
                 await self._app(scope, receive, seen.send)
             except ClientDisconnect:
                 seen.status = seen.status or CLIENT_GONE
-            except Exception as error:  # noqa: BLE001 - the last door before the socket
-                await self._failed(scope, receive, seen, error)
-        _report(scope, seen, time.perf_counter() - started)
+            finally:
+                _report(scope, seen, time.perf_counter() - started)
 
-    async def _failed(self, scope: Scope, receive: Receive, seen: _Seen, error: Exception) -> None:
-        # The text of a stranger's error may hold an attribute of a patient: the log gets where, not what.
-        log.error("failed", request_id=scope["request_id"], error=type(error).__name__, at=_where(error))
-        if seen.status is None:
-            answer = problem(
-                scope, HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log has the request's id."
-            )
-            await answer(scope, receive, seen.send)
-        # else: returning without the rest makes the server close the connection, and the client sees a cut answer
+
+class Failures:
+    """The last resort, inside of CORS: what nobody foresaw is answered so that a viewer can read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, and answer for it if need be."""
+        begun = False
+
+        async def seen(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, seen)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - the last door before the socket
+            _tell(scope, error)
+            if not begun:
+                detail = "The server failed; its log has the request's id."
+                await problem(scope, HTTPStatus.INTERNAL_SERVER_ERROR, detail)(scope, receive, send)
+            # else: returning without the rest makes the server close the connection: a cut answer
 
 
 class _Seen:
@@ -77,11 +94,16 @@ class _Seen:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id)]
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
         await self._send(message)
+
+
+def _tell(scope: Scope, error: Exception) -> None:
+    """The text of a stranger's error may hold an attribute of a patient: the log gets where, not what."""
+    log.error("failed", request_id=scope["request_id"], error=type(error).__name__, at=_where(error))
 
 
 def _where(error: BaseException) -> list[str]:
@@ -97,7 +119,9 @@ def _where(error: BaseException) -> list[str]:
 def _route(scope: Scope) -> str:
     """The handler's name, `wado.instances`: few values, however many addresses there are."""
     endpoint = scope.get("endpoint")
-    return f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}" if endpoint else "none"
+    if not inspect.isfunction(endpoint):  # nothing, or the mount in which nothing was found
+        return "none"
+    return f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}"
 
 
 def _report(scope: Scope, seen: _Seen, seconds: float) -> None:

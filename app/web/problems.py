@@ -12,11 +12,15 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app import errors
-from app.web import ranges
+from app.web import multipart, ranges
 
 
 class UnsupportedMediaType(errors.ReelwebError):
     """The request's body is of a type that this resource does not take."""
+
+
+class Stalled(multipart.Malformed):
+    """The request's body stopped coming."""
 
 
 STATUS: dict[type[Exception], HTTPStatus] = {
@@ -26,6 +30,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ranges.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     ranges.Unsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    Stalled: HTTPStatus.REQUEST_TIMEOUT,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
 
@@ -55,10 +60,15 @@ async def translate(request: Request, error: Exception) -> Response:
     return problem(request.scope, status, str(error), _headers(error))
 
 
-def _headers(error: Exception) -> Mapping[str, str] | None:
-    if isinstance(error, errors.Unavailable):
-        return {"Retry-After": str(error.retry_after_s)}
-    return error.headers if isinstance(error, ranges.Unsatisfiable) else None
+def _headers(error: Exception) -> dict[str, str]:
+    match error:
+        case errors.Unavailable():
+            return {"Retry-After": str(error.retry_after_s)}
+        case ranges.Unsatisfiable():
+            return error.headers
+        case Stalled():
+            return {"Connection": "close"}
+    return {}
 
 
 async def translate_http(request: Request, error: Exception) -> Response:

@@ -14,7 +14,11 @@ from app.web.state import Request, accepted, root
 
 OFFERS: Final = (accept.Offer("application/dicom+json"), accept.Offer("application/json"))
 COUNTED: Final = 1000  # beyond, counting what is left would cost more than the page
-FUZZY: Final = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+UNAPPLIED: Final = {  # the standard's own sentences (8.3.4)
+    "fuzzymatching": "Only literal matching has been performed.",
+    "emptyvaluematching": "Empty Value Matching has not been performed.",
+    "multiplevaluematching": "Multiple Value Matching has not been performed.",
+}
 
 
 async def studies(request: Request) -> Response:
@@ -40,17 +44,20 @@ async def _search(request: Request, level: Level) -> Response:
     here = query.PLACEHOLDER.replace(b"@", root(request).encode())
     rows = b",".join(found.rows).replace(query.PLACEHOLDER, here)
     answer = Response(b"[" + rows + b"]", media_type=choice.offer.media_type)
-    for text in _warnings(found.remaining, fuzzy=asked.fuzzy):
+    for text in _warnings(found.remaining, asked.unapplied):
         answer.headers.append("Warning", f'299 {root(request)} "{text}"')
     return answer
 
 
-def _warnings(remaining: int, *, fuzzy: bool) -> list[str]:
+def _warnings(remaining: int, unapplied: frozenset[str]) -> list[str]:
     texts = []
     if remaining > COUNTED:
         texts.append("There are additional results that can be requested")
     elif remaining:
         texts.append(f"There are {remaining} additional results that can be requested")
-    if fuzzy:
-        texts.append(FUZZY)
+    texts += [
+        f"The {name} parameter is not supported. {text}"
+        for name, text in UNAPPLIED.items()
+        if name in unapplied
+    ]
     return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Final
 
@@ -121,16 +122,27 @@ def _window(query: QueryParams) -> Window | None:
     text = query.get("window")
     if text is None:
         return None
-    center, width, function = [*text.split(","), "linear"][:3] if text.count(",") <= 2 else ("", "", "")
+    words = [*text.split(","), "linear"]
     try:
-        window = Window(float(center), float(width), FUNCTIONS[function.lower().replace("_", "-")])
-    except (ValueError, KeyError):
-        window = None
-    if window is None or not window.valid:
-        raise BadRequest(
-            "window is center,width or center,width,function with linear, linear-exact or sigmoid."
-        )
+        window = Window(_decimal(words[0]), _decimal(words[1]), FUNCTIONS[words[2].lower().replace("_", "-")])
+    except (ValueError, LookupError):
+        raise BadRequest(WINDOW) from None
+    if len(words) > 4 or not window.valid:
+        raise BadRequest(WINDOW)
     return window
+
+
+WINDOW: Final = "window is center,width or center,width,function with linear, linear-exact or sigmoid."
+
+
+def _decimal(text: str) -> float:
+    """A finite number in its plainest form; raises ValueError."""
+    if not DECIMAL.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
+
+
+DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{0,15})?")
 
 
 def _viewport(query: QueryParams) -> Viewport | None:
@@ -139,14 +151,15 @@ def _viewport(query: QueryParams) -> Viewport | None:
         return None
     words = text.split(",")
     try:
-        width, height = int(words[0]), int(words[1])
-        source = [float(word) if word.strip() else None for word in words[2:]]
+        width, height = _decimal(words[0]), _decimal(words[1])
+        source = [_decimal(word) if word.strip() else None for word in words[2:]]
     except (ValueError, IndexError):
         raise BadRequest(VIEWPORT) from None
-    if len(source) > 4 or not (0 < width <= encode.MAX_SIDE and 0 < height <= encode.MAX_SIDE):
+    x, y, source_width, source_height, *more = source + [None] * (4 - len(source))
+    fits = all(1 <= side <= encode.MAX_SIDE and side.is_integer() for side in (width, height))
+    if more or not fits or 0 in {source_width, source_height}:
         raise BadRequest(VIEWPORT)
-    x, y, source_width, source_height = source + [None] * (4 - len(source))
-    return Viewport(width, height, x or 0, y or 0, source_width, source_height)
+    return Viewport(int(width), int(height), x or 0, y or 0, source_width, source_height)
 
 
 VIEWPORT: Final = (

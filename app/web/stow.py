@@ -8,14 +8,13 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app import store
 from app.dicom import media_types, uids
 from app.errors import BadRequest, Refused
 from app.web import multipart
-from app.web.problems import UnsupportedMediaType
+from app.web.problems import Stalled, UnsupportedMediaType
 from app.web.state import Request, root
 
 DICOM = "application/dicom"
@@ -158,5 +157,5 @@ async def received(request: Request) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise ClientDisconnect from None
+            raise Stalled(f"Nothing of the body came for {idle_s:g} seconds.") from None
         yield chunk

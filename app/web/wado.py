@@ -29,7 +29,8 @@ async def instances(request: Request) -> Response:
     if first is None:
         raise NotAcceptable("None of the instances is stored in an accepted transfer syntax.")
     stall_s = request.state["policy"].write_timeout_s
-    return MultipartResponse(request.state["tools"].storage, DICOM, _chained(first, parts), stall_s=stall_s)
+    storage = request.state["tools"].storage
+    return MultipartResponse(storage, DICOM, _chained(first, parts), headers=VARY, stall_s=stall_s)
 
 
 async def instance(request: Request) -> Response:

@@ -223,9 +223,10 @@ async def test_a_lost_connection_loses_nothing(index: Index, sql: Connection) ->
     assert await sql.fetchval("select number_of_instances from study") == 40
 
 
-async def test_a_video_wants_its_mp4(index: Index, sql: Connection) -> None:
-    """The rendition is queued in the transaction of the instance; images want none."""
+async def test_a_video_wants_its_mp4_and_a_poster(index: Index, sql: Connection) -> None:
+    """The renditions are queued in the transaction of the instance; images want none."""
     pixels = Pixels("7FE00010", "OB", 500, 100, 1, 0, b"\0" * 16, b"", 92, "mp4")
     await scans.add(index, scans.scan(syntax=scans.MP4_SYNTAX, pixels=pixels))
     await scans.add(index, scans.scan())
-    assert [tuple(row) for row in await sql.fetch("select kind, state from rendition")] == [("mp4", "queued")]
+    rows = await sql.fetch("select kind, state from rendition order by kind")
+    assert [tuple(row) for row in rows] == [("mp4", "queued"), ("poster", "queued")]

@@ -83,7 +83,7 @@ async def test_a_failure_comes_again_later_or_never(index: Index, video: int, sq
 
 
 async def test_only_kinds_that_one_can_make(index: Index, video: int) -> None:
-    assert await renditions.lease(index, ["poster"], 30) is None
+    assert await renditions.lease(index, ["another"], 30) is None
 
 
 async def test_who_waits_hears_when_it_is_ready(index: Index, video: int) -> None:
@@ -91,7 +91,7 @@ async def test_who_waits_hears_when_it_is_ready(index: Index, video: int) -> Non
     found = await renditions.wait(index, video, "mp4", 0.05)
     assert found
     assert found.state == "queued"
-    assert await renditions.wait(index, video, "poster", 1) is None
+    assert await renditions.wait(index, video, "another", 1) is None
     job = await renditions.lease(index, ["mp4"], 30)
     assert job
     waiting = asyncio.create_task(renditions.wait(index, video, "mp4", 10))
@@ -104,13 +104,57 @@ async def test_who_waits_hears_when_it_is_ready(index: Index, video: int) -> Non
 
 
 async def test_a_new_video_hurries_the_maker(index: Index) -> None:
-    hurried = asyncio.create_task(renditions.hurry(index, 20))
-    await asyncio.sleep(0.1)
+    """Whoever listens hears of it, however often it said that it listens, and nothing of a still image."""
+    heard = asyncio.Queue[str]()
+
+    def hear(_connection: object, _pid: int, channel: str, _payload: object) -> None:
+        heard.put_nowait(channel)
+
+    for _ in range(2):
+        await renditions.listen(index, hear)
+    await scans.add(index, scans.scan())
     await scans.add(index, scans.scan(syntax=scans.MP4_SYNTAX, pixels=MP4))
     async with asyncio.timeout(5):
-        await hurried
-    async with asyncio.timeout(5):
-        await renditions.hurry(index, 0.01)
+        await heard.get()
+    await renditions.lease(
+        index, ["mp4"], 30
+    )  # an answer on the same connection: more would have come before
+    assert heard.empty()
+
+
+async def test_what_ends_its_makers_is_made_no_more(index: Index, video: int) -> None:
+    """A rendition whose makers never came back fails at the next lease, and stands in nobody's way."""
+    for _ in range(2):
+        assert await renditions.lease(index, ["mp4"], 0, attempts=2)
+        await asyncio.sleep(0.01)
+    await scans.add(index, scans.scan(sop="1.10", syntax=scans.MP4_SYNTAX, pixels=MP4))
+    job = await renditions.lease(index, ["mp4"], 30, attempts=2)
+    assert job
+    assert job.located.sop_instance_uid == "1.10"
+    found = await renditions.find(index, video, "mp4")
+    assert found
+    assert found.state == "failed"
+    assert "did not survive" in (found.error or "")
+
+
+async def test_a_poster_changes_no_metadata(index: Index, video: int, sql: Connection) -> None:
+    """Every video wants one beside its MP4; the series' version stays when it is ready."""
+    version = await sql.fetchval("select version from series")
+    job = await renditions.lease(index, ["poster"], 30)
+    assert job
+    assert await renditions.finish(index, job, "renditions/2", 40, LAYOUT, "image/jpeg", b"digest")
+    found = await renditions.find(index, video, "poster")
+    assert found
+    assert found.state == "ready"
+    assert await sql.fetchval("select version from series") == version
+
+
+async def test_what_was_not_asked_for_is_queued_once(index: Index, video: int, sql: Connection) -> None:
+    """As for an instance that an older version stored."""
+    await sql.execute("delete from rendition where kind = 'poster'")
+    assert await renditions.find(index, video, "poster") is None
+    await asyncio.gather(*(renditions.queue(index, video, "poster") for _ in range(3)))
+    assert await sql.fetchval("select count(*) from rendition where kind = 'poster'") == 1
 
 
 async def test_renditions_go_with_their_instance(index: Index, video: int, sql: Connection) -> None:

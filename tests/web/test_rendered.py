@@ -1,0 +1,393 @@
+"""Pictures as their objects say they are looked at, and videos that play and seek."""
+
+from __future__ import annotations
+
+import time
+from io import BytesIO
+from pathlib import Path
+from random import Random
+from struct import pack
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import make, make_video
+from tests.make_video import Clip
+from tests.web import doors
+from tests.web.doors import Archive
+
+OCTETS = 'multipart/related; type="application/octet-stream"'
+OBJECT = "text/html,application/xhtml+xml,image/avif,*/*;q=0.8"
+RAMP = list(range(0, 4096, 16))
+
+
+@pytest.fixture(scope="module")
+def ramp(archive: Archive) -> str:
+    """An image of 16 x 16 whose values are 0, 16, … 4080; its own window is all of them."""
+    data = make.instance(
+        Rows=16,
+        Columns=16,
+        BitsStored=12,
+        HighBit=11,
+        WindowCenter=2048,
+        WindowWidth=4096,
+        PixelData=pack("<256H", *RAMP),
+    )
+    return doors.stored(archive.root, data)[0]
+
+
+@pytest.fixture(scope="module")
+def report(archive: Archive) -> str:
+    data = make.instance(PixelData=None, Rows=None, Columns=None, Modality="SR")
+    return doors.stored(archive.root, data)[0]
+
+
+def get(url: str, accept: str = "", **headers: str) -> httpx.Response:
+    return httpx.get(
+        url, headers={"Accept": accept} | {k.replace("_", "-"): v for k, v in headers.items()}, timeout=30
+    )
+
+
+def pixels(answer: httpx.Response) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    assert answer.status_code == 200, answer.text
+    return np.asarray(Image.open(BytesIO(answer.content)))
+
+
+@pytest.mark.parametrize("path", ["rendered", "frames/1/rendered", "thumbnail", "frames/1/thumbnail"])
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "JPEG"),
+        ("*/*", "JPEG"),
+        ("image/*", "JPEG"),
+        (OBJECT, "JPEG"),
+        ("image/jpeg", "JPEG"),
+        ("image/jpg", "JPEG"),
+        ("image/png", "PNG"),
+        ("image/png;q=0.9, image/jpeg;q=0.1", "PNG"),
+        ("image/avif,image/webp,image/apng,image/*,*/*;q=0.8", "JPEG"),
+    ],
+)
+def test_a_picture_is_a_jpeg_or_a_png(ramp: str, path: str, accept: str, kind: str) -> None:
+    answer = get(f"{ramp}/{path}", accept)
+    picture = Image.open(BytesIO(answer.content))
+    assert (picture.format, picture.size, picture.mode) == (kind, (16, 16), "L")
+    assert answer.headers["content-type"] == f"image/{kind.lower()}"
+    assert answer.headers["vary"] == "Accept"
+    assert answer.headers["content-length"] == str(len(answer.content))
+
+
+def test_the_accept_parameter_goes_before_the_header(ramp: str) -> None:
+    """As `<img src>` needs it; OHIF escapes the slash."""
+    for path in ("rendered", "thumbnail"):
+        answer = get(f"{ramp}/{path}?accept=image%2Fpng", "image/jpeg")
+        assert answer.headers["content-type"] == "image/png"
+
+
+def linear(center: float, width: float) -> list[int]:
+    """PS3.3 C.11.2.1.2.1, as it is written there."""
+    shares = [
+        0
+        if x <= center - 0.5 - (width - 1) / 2
+        else 1
+        if x > center - 0.5 + (width - 1) / 2
+        else (x - (center - 0.5)) / (width - 1) + 0.5
+        for x in RAMP
+    ]
+    return [int(255 * share + 0.5) for share in shares]
+
+
+def exact(center: float, width: float) -> list[int]:
+    return [int(255 * min(max((x - center) / width + 0.5, 0), 1) + 0.5) for x in RAMP]
+
+
+def sigmoid(center: float, width: float) -> list[int]:
+    return [int(255 / (1 + np.exp(-4 * (x - center) / width)) + 0.5) for x in RAMP]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", linear(2048, 4096)),
+        ("window=1000,500", linear(1000, 500)),
+        ("window=1000,500,linear", linear(1000, 500)),
+        ("window=1000,500,LINEAR", linear(1000, 500)),
+        ("window=1000.5,1", linear(1000.5, 1)),
+        ("window=-100,300", linear(-100, 300)),
+        ("window=2000,1000,linear-exact", exact(2000, 1000)),
+        ("window=2000,1000,linear_exact", exact(2000, 1000)),
+        ("window=2000,0.000001,linear-exact", [0 if x < 2000 else 128 if x == 2000 else 255 for x in RAMP]),
+        ("window=2000,1000,sigmoid", sigmoid(2000, 1000)),
+    ],
+)
+def test_a_window_is_applied_as_its_formula_says(ramp: str, query: str, expected: list[int]) -> None:
+    got = pixels(get(f"{ramp}/rendered?{query}", "image/png")).reshape(-1)
+    assert np.abs(got.astype(int) - np.array(expected)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("viewport", "size"),
+    [
+        ("8,8", (8, 8)),
+        ("32,32", (32, 32)),
+        ("32,8", (8, 8)),
+        ("100,1", (1, 1)),
+        ("8,8,,,,", (8, 8)),
+        ("8,8,0,0,8,16", (4, 8)),
+        ("4,4,8,8,8,8", (4, 4)),
+    ],
+)
+def test_a_viewport_is_filled_without_distortion(ramp: str, viewport: str, size: tuple[int, int]) -> None:
+    answer = get(f"{ramp}/rendered?viewport={viewport}", "image/png")
+    assert Image.open(BytesIO(answer.content)).size == size
+
+
+def test_a_viewport_shows_its_part_of_the_frame(ramp: str) -> None:
+    whole = pixels(get(f"{ramp}/rendered", "image/png"))
+    part = pixels(get(f"{ramp}/rendered?viewport=4,4,8,4,4,4", "image/png"))
+    assert part.tolist() == whole[4:8, 8:12].tolist()
+    flipped = pixels(get(f"{ramp}/rendered?viewport=4,4,8,4,-4,4", "image/png"))
+    assert flipped.tolist() == whole[4:8, 8:12][:, ::-1].tolist()
+
+
+def test_quality_is_that_of_the_jpeg(archive: Archive) -> None:
+    (url,) = doors.stored(archive.root, make.picture(128))
+    sizes = [len(get(f"{url}/rendered?quality={quality}").content) for quality in (1, 50, 100)]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        *(
+            (f"window={text}", "window")
+            for text in ("", "1", "1,2,3,4", "1,0", "1,-5", "a,b", "nan,1", "1,inf")
+        ),
+        *(
+            (f"window={text}", "window")
+            for text in ("1,0.5", "1,2,", "1,2,cubic", "1e400,1", "1_0,1", "1,0,sigmoid")
+        ),
+        *(
+            (f"viewport={text}", "viewport")
+            for text in ("", "1", "0,5", "5,0", "-1,5", "1.5,2", "a,b", "99999,1")
+        ),
+        *(
+            (f"viewport={text}", "viewport")
+            for text in ("5,5,nan,0,1,1", "5,5,0,0,0,1", "5,5,0,0,inf,1", "%D9%A1,1")
+        ),
+        *((f"viewport={text}", "viewport") for text in ("5,5,1,1,1,1,1", "5,5,1e308,0,1e308,1")),
+        *((f"quality={text}", "quality") for text in ("", "0", "101", "-1", "1.5", "high", "%C2%B2")),
+    ],
+)
+@pytest.mark.parametrize("path", ["rendered", "frames/1/rendered", "thumbnail"])
+def test_a_parameter_that_cannot_be_read_is_told_by_its_name(
+    ramp: str, path: str, query: str, name: str
+) -> None:
+    assert doors.is_problem(get(f"{ramp}/{path}?{query}"), 400).startswith(name)
+
+
+@pytest.mark.parametrize("level", [1, 3, 5], ids=["study", "series", "instance"])
+@pytest.mark.parametrize("accept", [OCTETS, "image/jpeg", "*/*", "application/dicom+json", ""])
+def test_a_thumbnail_comes_whatever_is_accepted(archive: Archive, level: int, accept: str) -> None:
+    """Viewers fetch thumbnails with the Accept header of bulk data; large pictures are shrunk."""
+    (url,) = doors.stored(archive.root, make.picture(300))
+    words = url.removeprefix(f"{archive.root}/").split("/")
+    answer = get(f"{archive.root}/{'/'.join(words[: level + 1])}/thumbnail", accept)
+    picture = Image.open(BytesIO(answer.content))
+    assert (answer.headers["content-type"], picture.size) == ("image/jpeg", (256, 256))
+    asked = get(f"{archive.root}/{'/'.join(words[: level + 1])}/thumbnail?viewport=64%2C64", accept)
+    assert Image.open(BytesIO(asked.content)).size == (64, 64)
+
+
+def test_a_study_is_shown_by_its_first_image(archive: Archive, tmp_path: Path) -> None:
+    """Not by a report nor by a video that come before it."""
+    study = make.uid()
+    video = make_video.instance(tmp_path / "v.dcm", StudyInstanceUID=study)
+    doors.stored(
+        archive.root,
+        make.instance(StudyInstanceUID=study, PixelData=None, Modality="SR"),
+        video.path.read_bytes(),
+        make.instance(StudyInstanceUID=study, Rows=4, Columns=4),
+    )
+    assert pixels(get(f"{archive.root}/studies/{study}/thumbnail")).shape == (4, 4)
+
+
+def test_what_has_no_picture_says_so(archive: Archive, report: str) -> None:
+    study = report.partition("/series")[0]
+    for url in (f"{report}/rendered", f"{report}/thumbnail", f"{report}/frames/1/rendered"):
+        assert "no Pixel Data" in doors.is_problem(get(url), 404)
+    assert "picture" in doors.is_problem(get(f"{study}/thumbnail"), 404)
+    doors.is_problem(get(f"{archive.root}/studies/1.2/thumbnail"), 404)
+    doors.is_problem(get(f"{archive.root}/studies/1.2/series/1/instances/1/rendered"), 404)
+
+
+def test_what_cannot_be_made_is_406(ramp: str) -> None:
+    for accept in ("video/mp4", "image/gif", "application/dicom", OCTETS):
+        doors.is_problem(get(f"{ramp}/rendered", accept), 406)
+
+
+def test_a_frame_is_rendered_by_its_number(archive: Archive) -> None:
+    frames = b"".join(pack("<16H", *[value] * 16) for value in (0, 500, 1000))
+    data = make.instance(NumberOfFrames=3, PixelData=frames, WindowCenter=500, WindowWidth=1001)
+    (url,) = doors.stored(archive.root, data)
+    shades = [int(pixels(get(f"{url}/frames/{n}/rendered", "image/png")).mean()) for n in (1, 2, 3)]
+    assert shades in ([0, 127, 255], [0, 128, 255])
+    assert pixels(get(f"{url}/rendered", "image/png")).tolist() == [[0] * 4] * 4
+    doors.is_problem(get(f"{url}/frames/4/rendered"), 404)
+    for wrong in ("0", "x", "1,2"):
+        doors.is_problem(get(f"{url}/frames/{wrong}/rendered"), 400)
+
+
+def test_a_picture_is_not_sent_again_to_who_has_it(ramp: str) -> None:
+    """A picture made otherwise has another tag."""
+    tag = get(f"{ramp}/rendered").headers["etag"]
+    assert get(f"{ramp}/rendered", If_None_Match=tag).status_code == 304
+    for other in (
+        "rendered?window=1,2",
+        "rendered?quality=9",
+        "rendered?viewport=8,8",
+        "rendered?accept=image/png",
+    ):
+        assert get(f"{ramp}/{other}", If_None_Match=tag).status_code == 200
+    head = httpx.head(f"{ramp}/rendered")
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", tag)
+
+
+# Videos
+
+
+@pytest.fixture(scope="module")
+def video(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, make_video.Made]:
+    """A video whose `moov` is last, in many fragments."""
+    made = make_video.instance(
+        tmp_path_factory.mktemp("video") / "v.dcm", Clip(sound="aac"), times=4, fragment_size=30_000
+    )
+    return doors.stored(archive.root, made.path.read_bytes())[0], made
+
+
+@pytest.fixture(scope="module")
+def whole(video: tuple[str, make_video.Made]) -> bytes:
+    answer = get(f"{video[0]}/rendered")
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "*/*", "video/mp4", "video/*", "video/mp4;q=0.9, image/jpeg;q=0.1", OBJECT]
+)
+def test_a_video_is_an_mp4_that_plays(video: tuple[str, make_video.Made], whole: bytes, accept: str) -> None:
+    answer = get(f"{video[0]}/rendered", accept)
+    assert answer.headers["content-type"].startswith("video/mp4")
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-length"] == str(len(answer.content))
+    assert answer.content == whole
+    assert whole.index(b"moov") < whole.index(b"mdat")
+    with av.open(BytesIO(whole)) as played, av.open(video[1].stream) as source:
+        assert [f.to_ndarray().tobytes() for f in played.decode(video=0)] == [
+            f.to_ndarray().tobytes() for f in source.decode(video=0)
+        ]
+
+
+def test_any_part_of_a_video_can_be_had(video: tuple[str, make_video.Made], whole: bytes) -> None:
+    random = Random(7)
+    with httpx.Client() as client:
+        for _ in range(200):
+            start = random.randrange(len(whole))
+            stop = min(start + random.choice((1, 100, 50_000)), len(whole))
+            answer = client.get(f"{video[0]}/rendered", headers={"Range": f"bytes={start}-{stop - 1}"})
+            assert answer.status_code == 206
+            assert answer.content == whole[start:stop]
+            assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(whole)}"
+
+
+@pytest.mark.parametrize(("asked", "start"), [("bytes=0-", 0), ("bytes=5000-", 5000), ("bytes=-77", -77)])
+def test_an_open_range_goes_to_the_end(
+    video: tuple[str, make_video.Made], whole: bytes, asked: str, start: int
+) -> None:
+    answer = get(f"{video[0]}/rendered", "*/*", Range=asked)
+    assert (answer.status_code, answer.content) == (206, whole[start:])
+
+
+def test_a_range_beyond_the_end_is_416(video: tuple[str, make_video.Made], whole: bytes) -> None:
+    answer = get(f"{video[0]}/rendered", Range=f"bytes={len(whole)}-")
+    doors.is_problem(answer, 416)
+    assert answer.headers["content-range"] == f"bytes */{len(whole)}"
+
+
+def test_a_range_of_another_version_is_the_whole(video: tuple[str, make_video.Made], whole: bytes) -> None:
+    tag = get(f"{video[0]}/rendered").headers["etag"]
+    assert get(f"{video[0]}/rendered", Range="bytes=5-9", If_Range=tag).content == whole[5:10]
+    other = get(f"{video[0]}/rendered", Range="bytes=5-9", If_Range='"other"')
+    assert (other.status_code, other.content) == (200, whole)
+    head = httpx.head(f"{video[0]}/rendered", headers={"Range": "bytes=5-9"})
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(whole)), b"")
+
+
+def test_no_picture_is_made_of_a_video_and_it_says_so(video: tuple[str, make_video.Made]) -> None:
+    for path in ("rendered?accept=image/jpeg", "thumbnail", "frames/1/rendered"):
+        assert "video" in doors.is_problem(get(f"{video[0]}/{path}"), 406)
+
+
+@pytest.mark.parametrize(
+    ("clip", "container", "reason"),
+    [
+        (Clip(), "fmp4", "fragmented MP4"),
+        (Clip(), "ts", "transport stream"),
+        (Clip(), "annexb", "bare H.264"),
+        (Clip(codec="mpeg2video", bframes=0), "ts", "MPEG"),
+    ],
+)
+def test_a_video_that_cannot_be_played_says_why(
+    archive: Archive, tmp_path: Path, clip: Clip, container: make_video.Container, reason: str
+) -> None:
+    """Its stream can be had all the same."""
+    made = make_video.instance(tmp_path / "v.dcm", clip, container)
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    assert reason in doors.is_problem(get(f"{url}/rendered"), 406)
+    assert get(f"{url}/bulkdata/7FE00010").content == made.stream.read_bytes()
+
+
+def test_hevc_is_typed_with_its_codecs(archive: Archive, tmp_path: Path) -> None:
+    made = make_video.instance(tmp_path / "v.dcm", Clip(codec="hevc", tag="hvc1"))
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    for accept in ("*/*", "video/mp4", "video/H265", 'video/mp4; codecs="hvc1.1.6.L93.B0"'):
+        answer = get(f"{url}/rendered", accept)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"].startswith('video/mp4; codecs="hvc1.')
+
+
+def test_a_video_in_the_making_is_503_with_the_time_to_ask_again(empty: str, tmp_path: Path) -> None:
+    """Never 202 nor a part of it: a player takes those for a broken file."""
+    made = make_video.instance(tmp_path / "v.dcm")
+    with doors.serving(empty, tmp_path / "data", rendition_wait_s=0.2) as archive:
+        (url,) = doors.stored(archive.root, made.path.read_bytes())
+        until_ready(url)
+        away = "update rendition set state = 'running', lease_until = now() + interval '1 hour' returning id"
+        assert len(archive.column(away)) == 1
+        answer = get(f"{url}/rendered")
+        doors.is_problem(answer, 503)
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def until_ready(url: str) -> None:
+    deadline = time.monotonic() + 15
+    while get(f"{url}/rendered").status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_a_video_has_the_same_tag_and_bytes_after_a_restart(empty: str, tmp_path: Path) -> None:
+    made = make_video.instance(tmp_path / "v.dcm")
+    answers = []
+    with doors.serving(empty, tmp_path / "data") as archive:
+        (url,) = doors.stored(archive.root, made.path.read_bytes())
+        answers.append(get(f"{url}/rendered"))
+        path = url.removeprefix(archive.root)
+    with doors.serving(empty, tmp_path / "data") as archive:
+        answers.append(get(f"{archive.root}{path}/rendered"))
+    assert answers[0].headers["etag"] == answers[1].headers["etag"]
+    assert answers[0].content == answers[1].content
