@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+PREFIX = "1.2.826.0.1.3680043.10.1471."
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _numbers = count(1)
@@ -23,7 +24,7 @@ _numbers = count(1)
 
 def uid() -> str:
     """A UID that no other test uses."""
-    return str(generate_uid(prefix="1.2.826.0.1.3680043.10.1471."))
+    return str(generate_uid(prefix=PREFIX))
 
 
 def dataset(**attributes: Any) -> Dataset:

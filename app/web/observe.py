@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import time
 from http import HTTPStatus
 
@@ -31,6 +32,9 @@ SECONDS = Histogram("reelweb_request_seconds", "Seconds from the first to the la
 BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
 IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
 CLIENT_GONE = 499  # in log and metrics only: nobody is there to hear it
+_NUMBERS = re.compile(
+    r"[0-9.,]+|(?:[0-9A-Fa-f]{8}|[0-9]+)(?:/(?:[0-9A-Fa-f]{8}|[0-9]+))*"
+)  # UIDs, frames, tags
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
@@ -124,6 +128,13 @@ def _route(scope: Scope) -> str:
     return f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}"
 
 
+def _path(scope: Scope) -> str:
+    """The address, or only its pattern where it holds what may be a name: addresses come from strangers."""
+    if all(_NUMBERS.fullmatch(value) for value in scope["path_params"].values()):
+        return str(scope["path"])
+    return str(scope["route"].path_format)
+
+
 def _report(scope: Scope, seen: _Seen, seconds: float) -> None:
     route = _route(scope)
     method = scope["method"] if scope["method"] in METHODS else "other"
@@ -134,7 +145,7 @@ def _report(scope: Scope, seen: _Seen, seconds: float) -> None:
         "request",
         request_id=scope["request_id"],
         method=method,
-        path=scope["path"] if route != "none" else "",  # an unknown path may say anything
+        path="" if route == "none" else _path(scope),
         status=seen.status,
         bytes=seen.size,
         ms=round(seconds * 1000, 1),

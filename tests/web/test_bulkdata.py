@@ -18,10 +18,8 @@ from tests.web.doors import Archive
 OCTETS = "application/octet-stream"
 ICC, NESTED = bytes(range(256)) * 8, bytes(reversed(range(256))) * 6
 PIXELS = bytes(range(32))
-JLS, EIGHT = (
-    "1.2.840.10008.1.2.4.80",
-    {"Rows": 4, "Columns": 4, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7},
-)
+JLS = "1.2.840.10008.1.2.4.80"
+EIGHT: dict[str, Any] = {"Rows": 4, "Columns": 4, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
 
 
 @pytest.fixture(scope="module")

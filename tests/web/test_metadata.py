@@ -83,10 +83,9 @@ def test_metadata_is_what_pydicom_says(sent: dict[str, bytes]) -> None:
     """Every attribute is alike; values of more than 1024 bytes and all Pixel Data are told by an address."""
     for url, data in sent.items():
         (ours,) = get(url).json()
-        told: list[bytes] = []
         theirs = doors.read(data).to_json_dict(
             bulk_data_threshold=1024,
-            bulk_data_element_handler=lambda element, told=told: told.append(element.value) or "uri",
+            bulk_data_element_handler=lambda _element: "uri",
         )
         theirs["7FE00010"] = {"vr": theirs["7FE00010"]["vr"], "BulkDataURI": "uri"}
         flat = json.loads(json.dumps(ours))

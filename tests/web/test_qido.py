@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import httpx
 import pytest
 from dicomweb_client import DICOMwebClient
@@ -18,8 +15,8 @@ OHIF_ACCEPT = "application/dicom+json"
 OLD_OHIF_ACCEPT = (
     "application/dicom+json, multipart/related; type=application/octet-stream; transfer-syntax=*"
 )
-CT, MR, NAMELESS = make.uid(), make.uid(), make.uid()
-CT_SERIES, OTHER_SERIES = make.uid(), make.uid()
+CT, MR, NAMELESS = "2.25.7101", "2.25.7102", "2.25.7103"  # fixed: they stand in the names of tests
+CT_SERIES, OTHER_SERIES = "2.25.7111", "2.25.7112"
 FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 EMPTY = "The emptyvaluematching parameter is not supported. Empty Value Matching has not been performed."
 MULTIPLE = (
@@ -48,7 +45,9 @@ def filled(archive: Archive) -> Archive:
             for instance in (1, 2)
         ),
         make.instance(StudyInstanceUID=MR, Modality="MR", PatientID="P2", StudyDate="20260101"),
-        make.instance(StudyInstanceUID=NAMELESS, PatientName="", StudyDate=None, AccessionNumber=""),
+        make.instance(
+            StudyInstanceUID=NAMELESS, PatientID="none", PatientName="", StudyDate=None, AccessionNumber=""
+        ),
     )
     return archive
 
@@ -281,7 +280,7 @@ def test_the_python_client_finds_and_pages(filled: Archive) -> None:
     client = DICOMwebClient(f"{filled.url}/dicom-web")
     every = client.search_for_studies(limit=2, get_remaining=True)
     assert [row["0020000D"]["Value"][0] for row in every] == [CT, MR, NAMELESS]
-    told: list[Mapping[str, Any]] = client.search_for_series(
+    told = client.search_for_series(
         CT, fields=["SeriesDescription", "Modality"], search_filters={"Modality": "CT"}
     )
     assert [row["0020000E"]["Value"][0] for row in told] == [CT_SERIES, OTHER_SERIES]

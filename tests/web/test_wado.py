@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,13 +15,13 @@ from tests.web import doors
 from tests.web.doors import Archive
 
 EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
-STUDY, SERIES = make.uid(), make.uid()
+STUDY, SERIES = "2.25.7001", "2.25.7002"  # fixed: they stand in the names of tests
 
 
 @pytest.fixture(scope="module")
 def mixed(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A study of native, compressed and implicit instances, a video and a report, by address."""
-    uids = {"StudyInstanceUID": STUDY, "SeriesInstanceUID": SERIES}
+    uids: dict[str, Any] = {"StudyInstanceUID": STUDY, "SeriesInstanceUID": SERIES}
     video = make_video.instance(
         tmp_path_factory.mktemp("video") / "v.dcm", StudyInstanceUID=STUDY, InstanceNumber=4
     )

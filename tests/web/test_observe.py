@@ -1,0 +1,175 @@
+"""What is told of requests: enough to find one, nothing of a patient."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from tests import make
+from tests.web import doors
+from tests.web.doors import Archive
+
+SECRETS = ("Geheim", "GEHEIM", "geheim", "19010203", "hush-id", "s3cret")
+
+
+@pytest.fixture
+def lines(capfd: pytest.CaptureFixture[str]) -> Iterator[list[dict[str, Any]]]:
+    """The events that are logged while the test runs, with every processor left out."""
+    told: list[dict[str, Any]] = []
+
+    def keep(_logger: object, _name: str, event: Any) -> Any:
+        told.append(dict(event))
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[keep], cache_logger_on_first_use=False)
+    yield told
+    structlog.configure(**before)
+
+
+def test_one_line_for_each_request(archive: Archive, lines: list[dict[str, Any]]) -> None:
+    answer = httpx.get(f"{archive.root}/studies?PatientName=x")
+    (line,) = until(lines, 1)
+    assert line["event"] == "request"
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/dicom-web/studies", 200)
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert line["bytes"] == len(answer.content)
+    assert line["ms"] >= 0
+
+
+def until(lines: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The line comes after the last byte."""
+    deadline = time.monotonic() + 5
+    while len(lines) < count:
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.01)
+    return lines
+
+
+def test_no_line_and_no_error_holds_anything_of_a_patient(
+    archive: Archive, lines: list[dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Names in queries, headers, addresses, bodies and data sets, whatever becomes of the request."""
+    names = {"PatientName": "Geheim^Gerda", "PatientID": "hush-id", "PatientBirthDate": "19010203"}
+    uids = {keyword: make.uid() for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    kept = make.instance(**names, **uids)
+    (url,) = doors.stored(archive.root, kept)
+    answers = [
+        doors.store(archive.root, make.instance(**names, **uids, PatientComments="other")),
+        doors.store(
+            archive.root,
+            make.instance(**names).replace(b"1.2.826.0.1.3680043.10.1471.", b"Geheim^Gerda/0043.10.1471.99"),
+        ),
+        doors.store(archive.root, kept[:-9], b"Geheim" * 50),
+        doors.store(archive.root, make.instance(**names), study="1.2.3"),
+        httpx.post(f"{archive.root}/studies", content=b"Geheim", headers={"Content-Type": "geheim/x"}),
+        httpx.post(
+            f"{archive.root}/studies",
+            content=b"--b\r\nGeheim^Gerda\r\n\r\n",
+            headers={"Content-Type": "multipart/related; boundary=b"},
+        ),
+    ]
+    paths = (
+        "/studies?PatientName=Geheim*",
+        "/studies?StudyDate=Geheim",
+        "/studies?limit=Geheim",
+        "/studies?0010Geheim=1",
+        "/studies/Geheim%5EGerda",
+        "/studies/Geheim%5EGerda/series",
+        "/Geheim",
+        "/studies/1.2/Geheim",
+        "/studies/Geheim/series",
+    )
+    answers += [httpx.get(archive.root + path) for path in paths]
+    hostile = {"Accept": "geheim/*, */*;q=0.1", "X-Patient": "Geheim", "Authorization": "Bearer s3cret"}
+    more = ("/rendered?window=Geheim", "/frames/Geheim", "/bulkdata/Geheim", "/metadata?geheim=1", "")
+    answers += [httpx.get(url + path, headers=hostile) for path in more]
+    until(lines, len(answers))
+    time.sleep(0.05)
+    out, err = capfd.readouterr()
+    text = json.dumps(lines, default=str) + out + err
+    assert not [secret for secret in SECRETS if secret in text]
+    assert {line["event"] for line in lines} == {"request", "refused"}
+    refusals = [line for line in lines if line["event"] == "refused"]
+    assert {line["reason"] for line in refusals} >= {"0111", "C000", "A900"}
+
+
+def test_an_unknown_path_is_not_repeated(archive: Archive, lines: list[dict[str, Any]]) -> None:
+    httpx.get(f"{archive.url}/Doe/Jane")
+    httpx.get(f"{archive.root}/Doe/Jane")
+    assert [line["path"] for line in until(lines, 2)] == ["", ""]
+
+
+def test_a_client_that_leaves_is_no_error(archive: Archive, lines: list[dict[str, Any]]) -> None:
+    """In the midst of an upload and of an answer: one line each, and the server goes on."""
+    large = make.instance(PixelData=bytes(24 << 20), Rows=4096, Columns=3072)
+    (url,) = doors.stored(archive.root, large)
+    with doors.connected(archive.url) as connection:
+        connection.sendall(
+            b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
+            b"Content-Length: 99999999\r\n\r\n" + large[: 1 << 20]
+        )
+    with doors.connected(archive.url) as connection:
+        connection.sendall(
+            f"GET {url.removeprefix(archive.url)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
+        connection.recv(1000)
+    until(lines, 3)
+    time.sleep(0.1)
+    assert [line["event"] for line in lines] == ["request"] * 3
+    assert {line["status"] for line in lines} == {200, 499}
+    assert httpx.get(f"{archive.url}/readyz").status_code == 200
+
+
+def test_requests_are_counted_by_what_they_ask(archive: Archive) -> None:
+    """Few values, however many addresses there are; what stores and what searches are told apart."""
+    doors.stored(archive.root, make.instance())
+    for path in ("/studies", "/series?x=1", "/studies/1.2.3/metadata", "/Doe^Jane", "/studies/Doe^Jane"):
+        httpx.get(archive.root + path)
+    answer = httpx.get(f"{archive.url}/metrics")
+    assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
+    for sample in (
+        'reelweb_requests_total{method="GET",route="qido.studies",status="200"}',
+        'reelweb_requests_total{method="POST",route="stow.studies",status="200"}',
+        'reelweb_requests_total{method="GET",route="metadata.metadata",status="404"}',
+        'reelweb_requests_total{method="GET",route="none",status="404"}',
+        'reelweb_request_seconds_count{route="qido.series"}',
+        'reelweb_response_bytes_total{route="qido.studies"}',
+        "reelweb_requests_in_flight",
+    ):
+        assert sample in answer.text
+    assert "Doe" not in answer.text
+
+
+METRICS_OF_ALL = """
+import asyncio, sys
+from starlette.requests import Request
+from app.web import observe
+observe.REQUESTS.labels("GET", "qido.studies", "200").inc(int(sys.argv[1]))
+scope = {"type": "http", "headers": [], "method": "GET", "path": "/metrics"}
+print(asyncio.run(observe.metrics(Request(scope))).body.decode())
+"""
+
+
+def test_the_figures_of_all_processes_are_added(tmp_path: Path) -> None:
+    told = ""
+    for count in ("2", "3"):
+        told = subprocess.run(
+            [sys.executable, "-c", METRICS_OF_ALL, count],
+            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(Path.cwd())},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    assert 'reelweb_requests_total{method="GET",route="qido.studies",status="200"} 5.0' in told
