@@ -68,7 +68,10 @@ def running() -> Iterator[Seaweed]:
 def _started(folder: str, log: Path) -> Seaweed:
     command: list[str | Path]
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-    options = ("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}", "-webdav=false", "-admin.ui=false")
+    options = (
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}", "-s3.autoCreateBucket=false"),
+        *("-webdav=false", "-admin.ui=false"),
+    )
     program = Path(sys.executable).with_name("weed")
     command = [program, "mini", f"-dir={folder}", *options, *(f"-{at}={port}" for at, port in ports.items())]
     dies_with_us = (

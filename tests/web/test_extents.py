@@ -17,11 +17,13 @@ from starlette.routing import Route
 from app.errors import NotFound
 from app.extent import Extent, Extents
 from app.storage.local import LocalStorage
+from app.storage.object_store import ObjectStorage
 from app.storage.protocol import Storage, put
 from app.web.connection import Protocol
 from app.web.extents import ExtentsResponse, MultipartResponse, Part
 from app.web.multipart import Reader
 from app.web.ranges import Unsatisfiable, Validators
+from tests.storages import object_storage
 
 A, B = "objects/aa/aa/a", "objects/bb/bb/b"
 DATA = {A: os.urandom(3_000_000), B: os.urandom(100_000)}
@@ -39,9 +41,13 @@ VALIDATORS = Validators('"v1"')
 Answer = Callable[[Request], Response]
 
 
-@pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[LocalStorage]:
-    async with LocalStorage(tmp_path) as opened:
+@pytest.fixture(params=["folder", "s3"])
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+    """What is served lies in a folder, or in S3."""
+    kept: LocalStorage | ObjectStorage = LocalStorage(tmp_path)
+    if request.param == "s3":
+        kept = object_storage(request.getfixturevalue("bucket"))
+    async with kept as opened:
         for key, data in DATA.items():
             await put(opened, key, data)
         yield opened
