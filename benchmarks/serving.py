@@ -39,6 +39,11 @@ class Server:
         parent = psutil.Process(self.process.pid)
         return [parent, *(p for p in parent.children(recursive=True) if "postgres" not in p.name())]
 
+    def postgres(self) -> list[psutil.Process]:
+        """PostgreSQL's."""
+        parent = psutil.Process(self.process.pid)
+        return [p for p in parent.children(recursive=True) if "postgres" in p.name()]
+
 
 def started(folder: Path, workers: int = 1) -> Server:
     """A server over `folder` on a free port, once it is ready."""
@@ -58,8 +63,16 @@ def started(folder: Path, workers: int = 1) -> Server:
     return server
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
-def serving(workers: int = 1) -> Iterator[Server]:
+def serving(workers: int = 1, **settings: str) -> Iterator[Server]:
     """Serve from an empty folder until the block ends."""
     with tempfile.TemporaryDirectory(prefix="reelweb-bench-", dir=ROOT.parent) as folder:
         server = started(Path(folder), workers)
