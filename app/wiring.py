@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from app import index, jobs
+from app import index, jobs, limits
 from app.dicom.scanner import Limits
 from app.errors import ReelwebError
 from app.settings import Settings
@@ -30,11 +30,12 @@ from app.storage.s3_multipart import Keys
 from app.tools import Tools
 from app.web import access, connection
 from app.web.app import create
+from app.web.recent import Recent
 from app.web.state import State
 from app.workers import Workers
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
-BACKLOG, KEEP_ALIVE_S = 4096, 75
+KEEP_ALIVE_S = 75
 SWEEP_AFTER_S, SWEEP_EVERY_S = 7 * 86400, 6 * 3600  # no upload lasts a week
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 def serve_web(settings: Settings, fd: int) -> None:
     """Serve HTTP on the listening socket `fd` until SIGTERM; one process of several."""
     _prepare(settings)
+    limits.take_all_descriptors()
     config = uvicorn.Config(
         web(settings),
         loop="uvloop",
@@ -52,7 +54,7 @@ def serve_web(settings: Settings, fd: int) -> None:
         server_header=False,
         proxy_headers=False,
         lifespan="on",
-        backlog=BACKLOG,
+        backlog=limits.BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
     )
@@ -99,7 +101,7 @@ def web(settings: Settings) -> Starlette:
         async with tools(settings) as opened:
             gc.collect()
             gc.freeze()  # what lives as long as the process is never looked at again
-            yield {"tools": opened, "policy": policy}
+            yield {"tools": opened, "policy": policy, "videos": Recent()}
 
     return create(policy, lifespan)
 

@@ -71,7 +71,7 @@ async def load(url: str, length: int, size: int, connections: int, seconds: floa
     asking = []
     for _ in range(connections):
         _, protocol = await loop.create_connection(
-            lambda: Asking(request, size, began + seconds), address.hostname, address.port
+            lambda: Asking(request, size, began + seconds), address.hostname or "", address.port or 80
         )
         asking.append(protocol)
     await asyncio.gather(*(protocol.over for protocol in asking))

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -52,7 +53,9 @@ def cpu(processes: Sequence[psutil.Process]) -> float:
 def turn(figures: Figures, url: str, length: int, size: int, processes: Sequence[psutil.Process]) -> None:
     load = [sys.executable, ROOT / "benchmarks/range_load.py", url, length, size, CONNECTIONS, SECONDS]
     before = cpu(processes)
-    done = subprocess.run([str(word) for word in load], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [str(word) for word in load], check=True, capture_output=True, text=True, timeout=60
+    )
     figures.cpu += cpu(processes) - before
     answers, sent, seconds = done.stdout.split()
     figures.sent, figures.answers = figures.sent + int(sent), figures.answers + int(answers)
@@ -89,7 +92,7 @@ def line(size: int, name: str, ours: Figures, theirs: Figures) -> str:
     )
 
 
-def beside_nginx(folder: Path, workers: int, video: Path) -> None:
+def beside_nginx(workers: int, folder: Path, video: Path) -> None:
     with serving(workers) as server, nginx.serving(folder) as (address, theirs):
         url = stored(server, video)
         length = copied(url, folder / "plain.mp4")
@@ -113,8 +116,8 @@ def within(work: Callable[[Path, Path], None]) -> None:
 
 def main() -> None:
     print(f"{'range':>10}  {'':14} {'MB/CPU s':>8} {'nginx':>8}")
-    for workers in (1, 2):
-        within(lambda folder, video, workers=workers: beside_nginx(folder, workers, video))
+    for workers in [int(word) for word in sys.argv[1:]] or (1, 2):
+        within(partial(beside_nginx, workers))
 
 
 if __name__ == "__main__":
