@@ -37,6 +37,11 @@ class Extents:
         self._ends = list(accumulate(extent.length for extent in self._extents))
         self.length = self._ends[-1] if self._ends else 0
 
+    @property
+    def count(self) -> int:
+        """How many extents there are."""
+        return len(self._extents)
+
     def __iter__(self) -> Iterator[Extent]:
         return iter(self._extents)
 

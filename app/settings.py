@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from pydantic import BeforeValidator, ByteSize, Field, ValidationError, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "REELWEB_"
+_PREFIXES = re.compile(r"/?|(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+/?")
 
 
 class SettingsError(Exception):
@@ -48,10 +50,33 @@ class Settings(BaseSettings):
     storage_url: str | None = Field(
         default=None,
         repr=False,
-        description="Where objects are kept: file:///folder; unset: the folder storage below DATA_DIR",
+        description="Where objects are kept: s3://bucket/prefix or file:///folder; unset: the folder storage below DATA_DIR",
     )
     data_dir: Path = Field(
         default=Path("reelweb-data"), description="The folder of the lock, the database and the storage"
+    )
+
+    # the object store; its credentials are those of the environment: AWS_ACCESS_KEY_ID, …, or a role
+    s3_endpoint: str | None = Field(
+        default=None, description="https://… of an S3 that is not Amazon's; http:// only on purpose"
+    )
+    s3_region: str | None = Field(default=None, description="Its region; unset: AWS_REGION, then us-east-1")
+    s3_path_style: bool | None = Field(
+        default=None,
+        description="The bucket in the path, not in the host's name; unset: so with S3_ENDPOINT only",
+    )
+    s3_ca_bundle: Path | None = Field(
+        default=None, description="PEM file with the authorities to trust beside the system's"
+    )
+    s3_sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        default=None, description="Encryption at rest to ask for with every object"
+    )
+    s3_sse_kms_key_id: str | None = Field(default=None, description="The key for aws:kms")
+    s3_timeout_s: Seconds = Field(
+        default=20, description="A request to the store takes no longer; it is tried again for twice as long"
+    )
+    s3_upload_memory: ByteSize = Field(
+        default=_mib(256), ge=_mib(16), description="What uploads hold of their parts, in each process"
     )
 
     # who may come in
@@ -169,15 +194,34 @@ class Settings(BaseSettings):
 
     @field_validator("storage_url")
     @classmethod
-    def _is_a_folder(cls, value: str | None) -> str | None:
+    def _is_a_storage(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        scheme, host, path = urlsplit(value)[:3]
-        if scheme in {"s3", "gs", "az", "abfs", "azure"}:
-            raise ValueError(f"object stores ({scheme}://) are not supported yet: use file:///folder")
-        if scheme != "file" or host or not path.startswith("/"):
-            raise ValueError("must be file:///folder with an absolute path")
+        url = urlsplit(value)
+        if url.query or url.fragment or "@" in url.netloc:
+            raise ValueError(
+                "must have neither user, query nor fragment: keys come from AWS_ACCESS_KEY_ID, …"
+            )
+        if url.scheme == "s3":
+            if not url.netloc or ":" in url.netloc or not _PREFIXES.fullmatch(url.path):
+                raise ValueError(
+                    "must be s3://bucket/prefix (the prefix of letters, digits and ._-/, or none)"
+                )
+        elif url.scheme != "file" or url.netloc or not url.path.startswith("/"):
+            raise ValueError(
+                "must be s3://bucket/prefix or file:///folder with an absolute path, nothing else"
+            )
         return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _is_an_endpoint(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.username:
+            raise ValueError("must be http:// or https:// with a host, and neither user nor query")
+        return value.rstrip("/")
 
     @field_validator("public_url")
     @classmethod
@@ -195,7 +239,7 @@ class Settings(BaseSettings):
             raise ValueError("must be http:// or https:// with a host, and neither user, query nor fragment")
         return value.rstrip("/")
 
-    @field_validator("tokens_file")
+    @field_validator("tokens_file", "s3_ca_bundle")
     @classmethod
     def _is_readable(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
@@ -248,6 +292,12 @@ class Settings(BaseSettings):
         """Where local storage keeps its objects."""
         return Path(urlsplit(self.storage_url).path) if self.storage_url else self.data_dir / "storage"
 
+    @property
+    def storage_bucket(self) -> tuple[str, str] | None:
+        """Bucket and prefix, when objects are kept in S3."""
+        url = urlsplit(self.storage_url or "")
+        return (url.netloc, url.path.strip("/")) if url.scheme == "s3" else None
+
 
 def is_loopback(host: str) -> bool:
     """True for addresses that only this machine reaches."""
@@ -286,4 +336,6 @@ def warnings(settings: Settings, environment: Mapping[str, str]) -> list[str]:
         if name.startswith(PREFIX) and name not in known:
             like = difflib.get_close_matches(name, known, 1)
             told.append(f"{name} is not a setting" + (f", {like[0]} is." if like else "."))
+    if settings.storage_bucket is None and any(name.startswith(f"{PREFIX}S3_") for name in environment):
+        told.append("REELWEB_S3_… says nothing without REELWEB_STORAGE_URL=s3://bucket/prefix.")
     return told

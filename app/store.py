@@ -32,9 +32,12 @@ class Outcome:
 
 
 async def instance(
-    tools: Tools, chunks: AsyncIterator[bytes | memoryview], study: str | None = None
+    tools: Tools,
+    chunks: AsyncIterator[bytes | memoryview],
+    study: str | None = None,
+    expected: int | None = None,
 ) -> Outcome:
-    """Keep the instance that `chunks` bring, in `study` if one is named.
+    """Keep the instance that `chunks` bring, at most `expected` bytes if that is known, in `study` if one is named.
 
     A refusal is an outcome, so that it never ends its neighbours; what the source of the chunks raises
     (a client that is gone, a body that is broken) goes through, and nothing is kept.
@@ -42,7 +45,7 @@ async def instance(
     scanner = Scanner(tools.limits, attributes.STORED)
     try:
         key = await tools.index.pending.take()
-        scan, stored = await _upload(tools, key, scanner, chunks, study)
+        scan, stored = await _upload(tools, key, scanner, chunks, study, expected=expected)
         return await _commit(tools, scan, stored)
     except Refused as refusal:
         return _refused(scanner.head, refusal)
@@ -63,12 +66,18 @@ async def remove(tools: Tools, study: str, series: str | None = None, instance: 
 
 
 async def _upload(
-    tools: Tools, key: str, scanner: Scanner, chunks: AsyncIterator[bytes | memoryview], study: str | None
+    tools: Tools,
+    key: str,
+    scanner: Scanner,
+    chunks: AsyncIterator[bytes | memoryview],
+    study: str | None,
+    *,
+    expected: int | None,
 ) -> tuple[Scan, Stored]:
     """The object durable under `key`, and what the scanner saw of it; else neither object nor pending row."""
     size = 0
     try:
-        async with tools.storage.upload(key) as upload:
+        async with tools.storage.upload(key, expected) as upload:
             async with aclosing(_scanned(scanner, chunks, upload)) as seen:
                 async for chunk in seen:
                     _judge(scanner.head, study)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 import app
+from app import limits
 from app import settings as knobs
 from app.embedded import CannotStart, process
 from app.embedded.cluster import Cluster
@@ -100,7 +101,7 @@ class Child:
 def run(settings: Settings) -> int:
     """Serve until told to stop; the exit status."""
     os.umask(0o077)  # what we write is about patients
-    for warning in knobs.warnings(settings, os.environ):
+    for warning in [*knobs.warnings(settings, os.environ), *limits.warnings()]:
         _tell("warning", warning)
     try:
         asyncio.run(_until_told(settings))

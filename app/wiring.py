@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -18,26 +19,32 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from app import index, jobs
+from app import index, jobs, limits
 from app.dicom.scanner import Limits
 from app.settings import Settings
 from app.storage import keys
 from app.storage.local import LocalStorage
+from app.storage.object_store import DEFAULT_REGION, Bucket, ObjectStorage
 from app.storage.protocol import Storage, put
+from app.storage.s3_multipart import Keys
 from app.tools import Tools
 from app.upkeep import sweep
 from app.web import access, connection
 from app.web.app import create
+from app.web.recent import Recent
 from app.web.state import State
 from app.workers import Workers
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
-BACKLOG, KEEP_ALIVE_S = 4096, 75
+KEEP_ALIVE_S = 75
+
+log = structlog.get_logger()
 
 
 def serve_web(settings: Settings, fd: int) -> None:
     """Serve HTTP on the listening socket `fd` until SIGTERM; one process of several."""
     _prepare(settings)
+    limits.take_all_descriptors()
     config = uvicorn.Config(
         web(settings),
         loop="uvloop",
@@ -47,7 +54,7 @@ def serve_web(settings: Settings, fd: int) -> None:
         server_header=False,
         proxy_headers=False,
         lifespan="on",
-        backlog=BACKLOG,
+        backlog=limits.BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
     )
@@ -84,7 +91,7 @@ async def upkeep(
 
 async def has_records(settings: Settings) -> bool:
     """Storage tells of instances."""
-    async with LocalStorage(settings.storage_folder) as storage:
+    async with _storage(settings) as storage:
         async for _ in storage.list("journal/"):
             return True
     return False
@@ -99,7 +106,7 @@ def web(settings: Settings) -> Starlette:
         async with tools(settings) as opened:
             gc.collect()
             gc.freeze()  # what lives as long as the process is never looked at again
-            yield {"tools": opened, "policy": policy}
+            yield {"tools": opened, "policy": policy, "videos": Recent()}
 
     return create(policy, lifespan)
 
@@ -115,7 +122,7 @@ async def tools(settings: Settings, *, rebuilds: bool = False) -> AsyncIterator[
         replaces=settings.on_conflict == "replace",
     )
     async with (
-        LocalStorage(settings.storage_folder, readers=settings.storage_threads) as storage,
+        _storage(settings) as storage,
         index.opened(_dsn(settings), keys.new, knobs, _journal(storage)) as opened,
         Workers(settings.pixel_threads) as workers,
     ):
@@ -132,6 +139,25 @@ async def tools(settings: Settings, *, rebuilds: bool = False) -> AsyncIterator[
 
 def _journal(storage: Storage) -> index.Journal:
     return index.Journal(keys.record, partial(put, storage))
+
+
+def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
+    if settings.storage_bucket is None:
+        return LocalStorage(settings.storage_folder, readers=settings.storage_threads)
+    name, prefix = settings.storage_bucket
+    endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
+    bucket = Bucket(
+        name,
+        prefix,
+        endpoint,
+        region or os.environ.get("AWS_DEFAULT_REGION", DEFAULT_REGION),
+        bool(endpoint) if settings.s3_path_style is None else settings.s3_path_style,
+        settings.s3_ca_bundle,
+        settings.s3_sse or "",
+        settings.s3_sse_kms_key_id or "",
+        settings.s3_timeout_s,
+    )
+    return ObjectStorage(bucket, signer=Keys.of(os.environ), budget=settings.s3_upload_memory)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -25,11 +26,32 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
-def serving(workers: int = 1) -> Iterator[Server]:
+def serving(workers: int = 1, **settings: str) -> Iterator[Server]:
     """Serve from an empty folder until the block ends."""
-    with folder() as path, processes.serving(path, workers=str(workers), log_level="error") as server:
+    told: dict[str, Any] = {"workers": str(workers), "log_level": "error"} | settings
+    with folder() as path, processes.serving(path, **told) as server:
         yield server
+
+
+def own(server: Server) -> list[psutil.Process]:
+    """All processes of the server but PostgreSQL's."""
+    parent = psutil.Process(server.process.pid)
+    return [parent, *(p for p in parent.children(recursive=True) if "postgres" not in p.name())]
+
+
+def postgres(server: Server) -> list[psutil.Process]:
+    """PostgreSQL's."""
+    parent = psutil.Process(server.process.pid)
+    return [p for p in parent.children(recursive=True) if "postgres" in p.name()]
 
 
 @dataclass
@@ -53,15 +75,10 @@ class Memory:
     def _sample(self) -> None:
         while not self._over.wait(0.1):
             sizes = []
-            for process in self._processes():
+            for process in own(self.server):
                 try:
                     sizes.append(process.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue
             self.largest = max(self.largest, *sizes, 0)
             self.together = max(self.together, sum(sizes))
-
-    def _processes(self) -> list[psutil.Process]:
-        """All processes of the server but PostgreSQL's."""
-        parent = psutil.Process(self.server.process.pid)
-        return [parent, *(p for p in parent.children(recursive=True) if "postgres" not in p.name())]

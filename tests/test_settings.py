@@ -56,8 +56,18 @@ def test_values_are_understood(
     ("values", "told"),
     [
         ({"PORT": "http"}, "REELWEB_PORT"),
-        ({"STORAGE_URL": "s3://bucket/prefix"}, "not supported yet"),
-        ({"STORAGE_URL": "folder"}, "file:///folder"),
+        *(
+            ({"STORAGE_URL": url}, "must be s3://bucket/prefix or file:///folder")
+            for url in ("gs://bucket/prefix", "az://container", "abfs://x", "folder", "file://host/x")
+        ),
+        *(
+            ({"STORAGE_URL": url}, "must be s3://bucket/prefix (the prefix")
+            for url in ("s3://", "s3:///x", "s3://b:1/x", "s3://b/a//b", "s3://b/../c", "s3://b/a b")
+        ),
+        ({"STORAGE_URL": "s3://me:geheim@bucket/x"}, "neither user"),
+        ({"S3_ENDPOINT": "minio:9000"}, "REELWEB_S3_ENDPOINT: must be http"),
+        ({"S3_CA_BUNDLE": "/nowhere/ca.pem"}, "REELWEB_S3_CA_BUNDLE: is not a file"),
+        ({"S3_SSE": "rot13"}, "REELWEB_S3_SSE: must be 'AES256'"),
         ({"DATABASE_URL": "mysql://somebody:geheim@db/x"}, "must begin with postgresql://"),
         ({"PUBLIC_URL": "pacs.example"}, "REELWEB_PUBLIC_URL: must be http"),
         ({"CORS_ORIGINS": "https://a.example/path"}, "REELWEB_CORS_ORIGINS: must be origins"),
@@ -98,6 +108,27 @@ def test_the_door_opens_with_tokens_or_on_purpose(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("REELWEB_TOKENS_FILE")
     (warning,) = settings.warnings(settings.read(), {})
     assert warning.startswith("REELWEB_AUTH=none: everybody")
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket"),
+    [
+        ("s3://dicom/a/b", ("dicom", "a/b")),
+        ("s3://dicom/", ("dicom", "")),
+        ("s3://dicom", ("dicom", "")),
+        ("file:///x", None),
+    ],
+)
+def test_a_bucket_and_its_prefix_are_read_from_the_url(
+    monkeypatch: pytest.MonkeyPatch, url: str, bucket: tuple[str, str] | None
+) -> None:
+    assert read(monkeypatch, STORAGE_URL=url).storage_bucket == bucket
+
+
+def test_settings_of_a_store_that_is_not_used_are_told() -> None:
+    """A forgotten STORAGE_URL would keep patients' data where nobody looks for it."""
+    (told,) = settings.warnings(settings.read(), {"REELWEB_S3_ENDPOINT": "http://127.0.0.1:9000"})
+    assert "REELWEB_STORAGE_URL=s3://" in told
 
 
 def test_a_mistyped_name_is_told() -> None:

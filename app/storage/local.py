@@ -20,7 +20,7 @@ from app.storage import keys, local_files
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import LocalUpload, Target
-from app.storage.protocol import Entry
+from app.storage.protocol import SHORTER, Entry, Pieces
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -32,6 +32,8 @@ class LocalStorage:
 
     `sweep` removes what crashed uploads left; only who owns the folder alone may ask for it.
     """
+
+    pieces: Final = Pieces(smallest=64 << 10, largest=256 << 10, ahead=False)
 
     def __init__(
         self, root: Path, *, sweep: bool = False, writers: int = 4, readers: int = 8, open_files: int = 512
@@ -56,7 +58,7 @@ class LocalStorage:
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
 
-    def upload(self, key: str) -> LocalUpload:
+    def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread."""
         temporary = self._temporary / str(uuid7())
         return LocalUpload(key, Target(temporary, self._path(key), self._folders), self._writers)
@@ -73,7 +75,7 @@ class LocalStorage:
         if done < length:
             done += await self._reading(file.read, view[done:], offset + done)
         if done < length:
-            raise Unavailable("A stored object is shorter than it was.")
+            raise Unavailable(SHORTER)
         return view
 
     async def size(self, key: str) -> int:

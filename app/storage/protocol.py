@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.extent import Stored
+
+SHORTER: Final = "A stored object is shorter than it was."
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,15 @@ class Entry:
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """How a storage is best read: in pieces of these lengths, and whether the next is asked for ahead."""
+
+    smallest: int
+    largest: int
+    ahead: bool
 
 
 class Upload(Protocol):
@@ -38,10 +49,15 @@ class Upload(Protocol):
 class Storage(Protocol):
     """Objects never change: written once, read in ranges, deleted."""
 
-    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
+    @property
+    def pieces(self) -> Pieces:
+        """How it is best read."""
+
+    def upload(self, key: str, expected: int | None = None) -> AbstractAsyncContextManager[Upload]:
         """Durable when the block ends; when it raises or is cancelled, nothing is left.
 
-        Raises `Refused` (out of resources) when the object cannot be written.
+        `expected` is the most bytes that may come, if that is known. Raises `Refused` (out of resources)
+        when the object cannot be written, `Unavailable` when the storage does not answer.
         """
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
@@ -65,6 +81,6 @@ class Storage(Protocol):
 
 async def put(storage: Storage, key: str, data: bytes | memoryview) -> Stored:
     """Store what is already in memory; `dataset_sha256` is the hash of all of it."""
-    async with storage.upload(key) as upload:
+    async with storage.upload(key, len(data)) as upload:
         await upload.write(data)
     return upload.stored

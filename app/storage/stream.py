@@ -1,4 +1,4 @@
-"""Extents as a stream of buffers: bounded reads, one at a time, at the pace of whoever takes them."""
+"""Extents as a stream of buffers: bounded reads at the pace of whoever takes them, at most one of them ahead."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Final
 from app.extent import Extent, Extents
 from app.storage.protocol import Storage
 
-SMALLEST: Final = 64 << 10  # what a stalled viewer costs
-LARGEST: Final = 256 << 10  # from here on larger pieces are no faster
 _AT_ONCE_S: Final = 0.005
 _TURN: Final = 1 << 20
 _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another read
@@ -24,17 +22,40 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
 
     Raises what `Storage.read` raises: a piece is whole and right, or it does not come.
     """
-    runs = _Runs(extents)
-    piece, turn = SMALLEST, 0
-    while run := runs.next(piece):
-        buffer = await _read(storage, run)
-        given = monotonic()
-        yield buffer
-        piece = min(2 * piece, LARGEST) if monotonic() - given < _AT_ONCE_S else SMALLEST
-        turn += len(buffer)
-        if turn >= _TURN:  # bytes in memory and a fast client: nothing else would make room for the others
-            turn = 0
-            await asyncio.sleep(0)
+    runs, pieces = _Runs(extents), storage.pieces
+    short = extents.length <= pieces.largest
+    piece, turn, prompt = pieces.largest if short else pieces.smallest, 0, False
+    ahead: asyncio.Task[memoryview] | None = None
+    try:
+        while True:
+            if ahead:
+                buffer, ahead = await ahead, None
+            elif run := runs.next(piece):
+                buffer = await _read(storage, run)
+            else:
+                return
+            if prompt and pieces.ahead and (run := runs.next(piece)):
+                ahead = asyncio.create_task(_read(storage, run))
+            given = monotonic()
+            yield buffer
+            prompt = monotonic() - given < _AT_ONCE_S
+            piece = min(2 * piece, pieces.largest) if prompt else pieces.smallest
+            turn += len(buffer)
+            if (
+                turn >= _TURN
+            ):  # bytes in memory and a fast client: nothing else would make room for the others
+                turn = 0
+                await asyncio.sleep(0)
+    finally:
+        if ahead:
+            ahead.add_done_callback(_seen)
+            ahead.cancel()
+
+
+def _seen(task: asyncio.Task[memoryview]) -> None:
+    """Nobody waits for it any more: its failure is no news."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Runs:

@@ -8,6 +8,7 @@ range. Our server protocol shows the transport, which knows at once.
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Self
@@ -19,8 +20,27 @@ DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 _EXTENSION: Final = "reelweb.transport"
 
 
+# Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
+# as well, but the speed of a distant one too: it has to hold everything that is under way.
+UNSENT: Final = 128 << 10
+
+
 class Protocol(HttpToolsProtocol):
     """For `uvicorn.Config(http=Protocol)`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Bound what the kernel holds for a viewer that does not read."""
+        super().connection_made(transport)
+        listening = transport.get_extra_info("socket")
+        if hasattr(socket, "TCP_NOTSENT_LOWAT") and listening.family in {socket.AF_INET, socket.AF_INET6}:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection; one that never took its last, short answer would otherwise wait for ever."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
 
     def on_message_begin(self) -> None:
         """Show the application its transport."""

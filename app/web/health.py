@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
+import structlog
 from starlette.responses import PlainTextResponse, Response
 
 from app.errors import ReelwebError
 from app.web.problems import problem
 from app.web.state import Request
+
+log = structlog.get_logger("reelweb.health")
 
 READY_WITHIN_S = 2.0
 
@@ -26,7 +29,8 @@ async def ready(request: Request) -> Response:
         async with asyncio.timeout(READY_WITHIN_S):
             await tools.index.ready()
             await tools.storage.check()
-    except (ReelwebError, TimeoutError):
+    except (ReelwebError, TimeoutError) as error:
+        log.warning("not ready", reason=str(error) or "It takes too long to answer.")
         return problem(
             request.scope,
             HTTPStatus.SERVICE_UNAVAILABLE,

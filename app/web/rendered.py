@@ -17,6 +17,7 @@ from app.pixels import encode
 from app.pixels.encode import Viewport
 from app.pixels.image import MAX_PIXELS, Function, Window
 from app.pixels.picture import Options
+from app.render import Video
 from app.web import accept
 from app.web.accept import Offer
 from app.web.extents import ExtentsResponse
@@ -37,10 +38,11 @@ SMALL: Final = 256
 
 async def instance(request: Request) -> Response:
     """The video, or the instance's first frame."""
-    located = await _located(request)
+    recent = request.state["videos"].get(_named(request))
+    located = recent[0] if recent else await _located(request)
     offer = accept.choose(accepted(request), _offers(located)).offer
     if offer.media_type.startswith("video/"):
-        return await _video(request, located)
+        return _played(request, located, recent[1] if recent else await _video(request, located))
     return await _picture(request, located, 1, options(request.query_params, offer.media_type))
 
 
@@ -82,11 +84,20 @@ def _offers(located: Located) -> tuple[Offer, ...]:
     return HEVC_VIDEO if transfer_syntax.media_type(syntax) == "video/H265" else VIDEO
 
 
-async def _video(request: Request, located: Located) -> Response:
-    tools = request.state["tools"]
-    video = await render.video(tools, located)
+def _named(request: Request) -> tuple[str, ...]:
+    path = request.path_params
+    return path["study"], path["series"], path["instance"]
+
+
+async def _video(request: Request, located: Located) -> Video:
+    video = await render.video(request.state["tools"], located)
+    request.state["videos"].put(_named(request), (located, video), video.extents.count)
+    return video
+
+
+def _played(request: Request, located: Located, video: Video) -> Response:
     return ExtentsResponse(
-        tools.storage,
+        request.state["tools"].storage,
         video.extents,
         video.media_type,
         validators=validators(located, video.version),

@@ -104,7 +104,9 @@ async def studies(request: Request) -> Response:
     sent = media_types.parse(request.headers.get("content-type", ""))
     outcomes = Outcomes(root(request), study)
     if sent is not None and sent.type == DICOM:
-        outcomes.add(await store.instance(request.state["tools"], received(request), study))
+        outcomes.add(
+            await store.instance(request.state["tools"], received(request), study, expected(request))
+        )
     elif sent is not None and sent.type == "multipart/related" and _root_type(sent) == DICOM:
         await _parts(
             request, multipart.Reader(received(request), sent.parameters.get("boundary", "")), outcomes
@@ -126,7 +128,7 @@ async def _parts(request: Request, reader: multipart.Reader, outcomes: Outcomes)
                 outcomes.add(store.Outcome(None, Refused("The part is not application/dicom.")))
                 continue
             tools, study = request.state["tools"], request.path_params.get("study")
-            outcomes.add(await store.instance(tools, part.chunks, study))
+            outcomes.add(await store.instance(tools, part.chunks, study, expected(request)))
     except multipart.Malformed as error:
         if not outcomes.stored:
             raise
@@ -136,6 +138,12 @@ async def _parts(request: Request, reader: multipart.Reader, outcomes: Outcomes)
 def _root_type(sent: media_types.MediaType) -> str:
     root_type = media_types.parse(sent.parameters.get("type", DICOM))
     return root_type.type if root_type else ""
+
+
+def expected(request: Request) -> int | None:
+    """The most bytes that any instance of this request can have."""
+    told = request.headers.get("content-length", "")
+    return int(told) if told.isascii() and told.isdigit() else None
 
 
 async def received(request: Request) -> AsyncIterator[bytes]:

@@ -11,14 +11,14 @@ from app.extent import Extent, Extents
 from app.storage import keys
 from app.storage.local import LocalStorage
 from app.storage.protocol import Storage, put
-from app.storage.stream import LARGEST, SMALLEST, stream
+from app.storage.stream import stream
 
 A, B = "objects/aa/aa/a", "objects/bb/bb/b"
-DATA = {A: os.urandom(3_000_000), B: os.urandom(100_000)}
+DATA = {A: os.urandom(5_000_000), B: os.urandom(100_000)}
 
 
 @pytest.fixture
-async def filled(storage: LocalStorage) -> LocalStorage:
+async def filled(storage: Storage) -> Storage:
     for key, data in DATA.items():
         await put(storage, key, data)
     return storage
@@ -52,7 +52,7 @@ fragments = st.builds(
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_range_of_the_stream_is_that_slice_of_the_whole(
-    filled: LocalStorage, extents: list[Extent], cut: tuple[int, int]
+    filled: Storage, extents: list[Extent], cut: tuple[int, int]
 ) -> None:
     """Whatever lies where, in whatever order and however short."""
     whole = bytes_of(Extents(extents))
@@ -63,28 +63,39 @@ async def test_a_range_of_the_stream_is_that_slice_of_the_whole(
 
 async def test_pieces_grow_while_they_are_taken_at_once(filled: Storage) -> None:
     sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 0, 3_000_000)]))]
-    assert sizes[:4] == [SMALLEST, 2 * SMALLEST, LARGEST, LARGEST]
+    smallest, largest = filled.pieces.smallest, filled.pieces.largest
+    assert sizes[:2] == [smallest, 2 * smallest]
+    assert max(sizes) == largest
     assert sum(sizes) == 3_000_000
 
 
 async def test_a_viewer_that_waits_is_given_small_pieces(filled: Storage) -> None:
-    sizes = []
-    async for piece in stream(filled, Extents([Extent(A, 0, 3_000_000)])):
-        sizes.append(len(piece))
-        if len(sizes) == 5:
+    sizes: list[int] = []
+    async for piece in stream(filled, Extents([Extent(A, 0, 5_000_000)])):
+        if len(piece) == filled.pieces.largest and filled.pieces.largest not in sizes:
             await asyncio.sleep(0.02)
-    assert sizes[4:6] == [LARGEST, SMALLEST]
+            waited = len(sizes)
+        sizes.append(len(piece))
+    # what was asked for ahead had its length already
+    assert sizes[waited + 1 + filled.pieces.ahead] <= 2 * filled.pieces.smallest
+
+
+async def test_a_short_range_is_one_piece(filled: Storage) -> None:
+    """A viewer's seek costs one read."""
+    for length in (1, filled.pieces.largest):
+        sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 5, length)]))]
+        assert sizes == [length]
 
 
 async def test_fragments_are_read_together(filled: Storage) -> None:
     """Hundreds of small fragments with item headers between cost a few reads, not hundreds."""
     extents = Extents(Extent(A, 8 + 4104 * number, 4096) for number in range(700))
     pieces = [bytes(piece) async for piece in stream(filled, extents)]
-    assert len(pieces) < 15
+    assert len(pieces) < 16
     assert b"".join(pieces) == bytes_of(extents)
 
 
-async def test_a_read_never_exceeds_a_piece(filled: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_never_exceeds_a_piece(filled: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
     real = filled.read
 
@@ -94,7 +105,7 @@ async def test_a_read_never_exceeds_a_piece(filled: LocalStorage, monkeypatch: p
 
     monkeypatch.setattr(filled, "read", counted)
     await read(filled, Extents(Extent(A, 5000 * number, 4000) for number in range(600)))
-    assert max(lengths) <= LARGEST
+    assert max(lengths) <= filled.pieces.largest
     assert sum(lengths) < 3_100_000
 
 
@@ -107,13 +118,26 @@ async def test_an_object_that_vanishes_ends_the_stream_with_an_error(storage: St
         await anext(pieces)
 
 
+async def test_what_was_asked_for_ahead_is_dropped_with_the_stream(
+    filled: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A viewer that goes leaves no read behind."""
+    pieces = stream(filled, Extents([Extent(A, 0, 3_000_000)]))
+    for _ in range(2):
+        await anext(pieces)
+    await pieces.aclose()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_an_object_that_shrank_ends_the_stream_with_an_error(
-    storage: LocalStorage, tmp_path: Path
+    local: LocalStorage, tmp_path: Path
 ) -> None:
     """Never with bytes that are wrong or missing."""
     key = keys.new()
-    await put(storage, key, bytes(1_000_000))
-    pieces = stream(storage, Extents([Extent(key, 0, 1_000_000)]))
+    await put(local, key, bytes(1_000_000))
+    pieces = stream(local, Extents([Extent(key, 0, 1_000_000)]))
     await anext(pieces)
     os.truncate(tmp_path / "root" / key, 100_000)
     with pytest.raises(Unavailable):

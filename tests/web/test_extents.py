@@ -1,6 +1,9 @@
 import asyncio
+import fcntl
 import os
 import socket
+import sys
+import termios
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,11 +20,13 @@ from starlette.routing import Route
 from app.errors import NotFound
 from app.extent import Extent, Extents
 from app.storage.local import LocalStorage
+from app.storage.object_store import ObjectStorage
 from app.storage.protocol import Storage, put
 from app.web.connection import Protocol
 from app.web.extents import ExtentsResponse, MultipartResponse, Part
 from app.web.multipart import Reader
 from app.web.ranges import Unsatisfiable, Validators
+from tests.storages import object_storage
 
 A, B = "objects/aa/aa/a", "objects/bb/bb/b"
 DATA = {A: os.urandom(3_000_000), B: os.urandom(100_000)}
@@ -39,9 +44,13 @@ VALIDATORS = Validators('"v1"')
 Answer = Callable[[Request], Response]
 
 
-@pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[LocalStorage]:
-    async with LocalStorage(tmp_path) as opened:
+@pytest.fixture(params=["folder", "s3"])
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+    """What is served lies in a folder, or in S3."""
+    kept: LocalStorage | ObjectStorage = LocalStorage(tmp_path)
+    if request.param == "s3":
+        kept = object_storage(request.getfixturevalue("bucket"))
+    async with kept as opened:
         for key, data in DATA.items():
             await put(opened, key, data)
         yield opened
@@ -261,6 +270,33 @@ async def test_a_stalled_viewer_is_not_read_for(big: Counted) -> None:
         read = big.total
         await asyncio.sleep(0.1)
         assert big.total == read < 8_000_000  # what the kernel's buffers took, and one piece
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="Linux only")
+async def test_the_kernel_holds_little_for_a_stalled_viewer(big: Counted) -> None:
+    """What the viewer's side took is its own; ours is bounded, whatever the buffers could grow to."""
+    async with serving(video(big)) as server, raw(server, receive_buffer=4096):
+        await asyncio.sleep(0.3)
+        (connection,) = server.server_state.connections
+        transport = connection.transport
+        descriptor = transport.get_extra_info("socket").fileno()
+        held = int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        assert held + transport.get_write_buffer_size() < 700_000
+
+
+async def test_a_short_answer_that_is_never_taken_is_ended(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the time that an idle connection has: closing would wait until it was taken, for ever."""
+    body = Extents([Extent(A, 0, 250_000)] * 8)
+    async with serving(lambda request: ExtentsResponse(storage, body, "a/b")) as server:
+        server.config.timeout_keep_alive = 1
+        async with raw(server, receive_buffer=4096):
+            await asyncio.sleep(0.2)
+            for connection in list(server.server_state.connections):
+                connection.timeout_keep_alive_handler()  # type: ignore[union-attr]
+            await asyncio.sleep(0.1)
+            assert not server.server_state.connections
 
 
 async def left(reader: asyncio.StreamReader) -> int:

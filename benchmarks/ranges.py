@@ -1,0 +1,125 @@
+"""206 answers from random positions of a virtual MP4, beside nginx serving the plain MP4 from the same disk.
+
+MB per CPU second of the processes that serve, PostgreSQL's included; whose turn it is alternates.
+python benchmarks/ranges.py [s3]        # s3: objects in SeaweedFS, beside a plain obstore loop in a process
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import nginx
+from benchmarks.serving import MIB, own, postgres, serving
+from tests import make_video
+from tests.serving import ROOT, Server
+
+SIZES = (64 << 10, 256 << 10, 1 * MIB, 4 * MIB)
+CONNECTIONS, SECONDS, TURNS = 8, 2.0, 3
+VIDEO_BYTES = 200 * MIB
+
+
+@dataclass
+class Figures:
+    """What one side served, and what it cost."""
+
+    sent: int = 0
+    answers: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    @property
+    def per_cpu(self) -> float:
+        return self.sent / 1e6 / self.cpu
+
+    @property
+    def per_second(self) -> float:
+        return self.sent / 1e6 / self.seconds
+
+
+def cpu(processes: Sequence[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def turn(figures: Figures, url: str, length: int, size: int, processes: Sequence[psutil.Process]) -> None:
+    load = [sys.executable, ROOT / "benchmarks/range_load.py", url, length, size, CONNECTIONS, SECONDS]
+    before = cpu(processes)
+    done = subprocess.run(
+        [str(word) for word in load], check=True, capture_output=True, text=True, timeout=60
+    )
+    figures.cpu += cpu(processes) - before
+    answers, sent, seconds = done.stdout.split()
+    figures.sent, figures.answers = figures.sent + int(sent), figures.answers + int(answers)
+    figures.seconds += float(seconds)
+
+
+def stored(server: Server, path: Path) -> str:
+    """The address of the stored video's MP4, once it can be played."""
+    headers = {"Content-Type": "application/dicom"}
+    with path.open("rb") as file:
+        answer = httpx.post(f"{server.url}/dicom-web/studies", content=file, headers=headers, timeout=300)
+    answer.raise_for_status()
+    url: str = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
+    while httpx.head(f"{url}/rendered", headers={"Accept": "video/mp4"}, timeout=60).status_code != 200:
+        time.sleep(0.2)
+    return f"{url}/rendered"
+
+
+def copied(url: str, path: Path) -> int:
+    """The virtual MP4 as a plain file."""
+    with (
+        path.open("wb") as file,
+        httpx.stream("GET", url, headers={"Accept": "video/mp4"}, timeout=300) as answer,
+    ):
+        for piece in answer.iter_raw(MIB):
+            file.write(piece)
+    return path.stat().st_size
+
+
+def line(size: int, name: str, ours: Figures, theirs: Figures) -> str:
+    return (
+        f"{size >> 10:6d} KiB  {name:14} {ours.per_cpu:8.0f} {theirs.per_cpu:8.0f}  {ours.per_cpu / theirs.per_cpu:5.2f} x"
+        f"   {ours.per_second:7.0f} {theirs.per_second:7.0f} MB/s   {ours.cpu / ours.answers * 1e6:6.0f} us CPU an answer"
+    )
+
+
+def beside_nginx(workers: int, folder: Path, video: Path) -> None:
+    with serving(workers) as server, nginx.serving(folder) as (address, theirs):
+        url = stored(server, video)
+        length = copied(url, folder / "plain.mp4")
+        ours = [*own(server), *postgres(server)]
+        for size in SIZES:
+            mine, its = Figures(), Figures()
+            for _ in range(TURNS):
+                turn(mine, url, length, size, [*ours, *postgres(server)])
+                turn(its, f"{address}/plain.mp4", length, size, theirs)
+            print(line(size, f"{workers} worker(s)", mine, its), flush=True)
+
+
+def within(work: Callable[[Path, Path], None]) -> None:
+    with tempfile.TemporaryDirectory(prefix="reelweb-ranges-", dir=ROOT.parent) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        video = folder / "video.dcm"
+        make_video.large(video, VIDEO_BYTES)
+        work(folder, video)
+
+
+def main() -> None:
+    print(f"{'range':>10}  {'':14} {'MB/CPU s':>8} {'nginx':>8}")
+    for workers in [int(word) for word in sys.argv[1:]] or (1, 2):
+        within(partial(beside_nginx, workers))
+
+
+if __name__ == "__main__":
+    main()

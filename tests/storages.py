@@ -1,0 +1,37 @@
+"""Storages to try, and what is left in them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.storage.local import LocalStorage
+from app.storage.object_store import Bucket, ObjectStorage
+from app.storage.protocol import Storage
+from app.storage.s3_multipart import Keys, Multipart, Unfinished
+from tests import seaweed
+
+SIGNER = Keys(seaweed.ACCESS_KEY, seaweed.SECRET_KEY)
+
+
+def object_storage(bucket: Bucket, budget: int = 64 << 20) -> ObjectStorage:
+    """As wiring opens it."""
+    return ObjectStorage(bucket, signer=SIGNER, budget=budget)
+
+
+def uploads(bucket: Bucket) -> Multipart:
+    """The bucket's unfinished uploads."""
+    return Multipart(bucket.url(), "us-east-1", SIGNER, bucket.prefix)
+
+
+async def unfinished(bucket: Bucket) -> list[Unfinished]:
+    """Uploads that were begun and not ended."""
+    return await asyncio.to_thread(lambda: list(uploads(bucket).unfinished()))
+
+
+async def left(storage: Storage) -> list[str]:
+    """Everything a storage keeps, finished or not."""
+    if isinstance(storage, LocalStorage):
+        return [str(path) for path in storage._root.rglob("*") if path.is_file()]
+    assert isinstance(storage, ObjectStorage)
+    entries = [entry.key async for entry in storage.list("")]
+    return entries + [upload.key for upload in await unfinished(storage._bucket)]
