@@ -82,14 +82,6 @@ async def upkeep(
         await work(opened)
 
 
-async def has_records(settings: Settings) -> bool:
-    """Storage tells of instances."""
-    async with LocalStorage(settings.storage_folder) as storage:
-        async for _ in storage.list("journal/"):
-            return True
-    return False
-
-
 def web(settings: Settings) -> Starlette:
     """The application as it ships; its lifespan opens the tools."""
     policy = _policy(settings)
