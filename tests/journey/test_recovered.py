@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -14,7 +12,7 @@ import pytest
 
 from app.embedded import cluster
 from tests import make
-from tests.serving import ROOT, Server, serving
+from tests.serving import Server, command, serving
 
 DICOM = {"Content-Type": "application/dicom"}
 
@@ -47,21 +45,6 @@ def assert_is(server: Server, kept: dict[str, bytes]) -> None:
         )
     found = httpx.get(f"{server.url}/dicom-web/instances", params={"limit": "100"}, timeout=60).json()
     assert {row["00080018"]["Value"][0] for row in found} == {path.rpartition("/")[2] for path in kept}
-
-
-def command(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """`reelweb ARGUMENTS` over this folder."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("REELWEB_")}
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "app", *arguments],
-        env=environment
-        | {"PYTHONPATH": str(ROOT), "REELWEB_DATA_DIR": str(data_dir)}
-        | {f"REELWEB_{name.upper()}": value for name, value in settings.items()},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.timeout(240)
