@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run fix check test test-all bench fuzz pins
+.PHONY: setup run fix check test test-all chaos bench fuzz pins
 
 define need_python
 @$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "reelweb needs Python 3.11 or newer with venv: make $@ PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -55,3 +55,6 @@ fuzz: setup ## hostile bytes for the scanner; its finds go to fuzz/corpus
 pins: setup ## compile both requirement files anew
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.txt
+
+chaos: setup ## SIGKILL at random under load, 1000 rounds; goes on where it was: make chaos ROUNDS=200 CHAOS=/var/tmp/chaos
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),1000) --folder $(or $(CHAOS),/var/tmp/reelweb-chaos)

@@ -89,14 +89,6 @@ async def upkeep(
         await work(opened)
 
 
-async def has_records(settings: Settings) -> bool:
-    """Storage tells of instances."""
-    async with _storage(settings) as storage:
-        async for _ in storage.list("journal/"):
-            return True
-    return False
-
-
 def web(settings: Settings) -> Starlette:
     """The application as it ships; its lifespan opens the tools."""
     policy = _policy(settings)

@@ -149,6 +149,21 @@ def serving(
         server.close()
 
 
+def command(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`reelweb ARGUMENTS` over this folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("REELWEB_")}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "app", *arguments],
+        env=environment
+        | {"PYTHONPATH": str(ROOT), "REELWEB_DATA_DIR": str(data_dir)}
+        | {f"REELWEB_{name.upper()}": value for name, value in settings.items()},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
 def until(condition: Callable[[], bool], server: Server | None = None, patience_s: float = 60) -> None:
     """Wait for a condition; a failure shows what the server said."""
     deadline = time.monotonic() + patience_s

@@ -128,16 +128,28 @@ async def sum_up(connection: Connection, study_ids: Sequence[int]) -> None:
 
 async def after_removal(connection: Connection, study_ids: Sequence[int], series_ids: Sequence[int]) -> None:
     """Count anew, remove what is empty, and let others describe what is left."""
-    series = await connection.fetch(_COUNT_SERIES, series_ids)
-    studies = await connection.fetch(_COUNT_STUDIES, study_ids)
-    firsts = {row["described_by"] for row in [*series, *studies]} - {None}
-    if firsts:
-        rows = [_description(row) for row in await connection.fetch(_DESCRIBING, sorted(firsts))]
-        await describe_studies(connection, columns([(0, *study) for study, _ in rows]))
-        await describe_series(connection, columns([(0, study[0], *series) for study, series in rows]))
+    for statement, ids, describe in (
+        (_COUNT_SERIES, series_ids, _describe_series_again),
+        (_COUNT_STUDIES, study_ids, _describe_studies_again),
+    ):
+        counted = await connection.fetch(statement, ids)
+        if firsts := sorted({row["described_by"] for row in counted} - {None}):
+            told = await connection.fetch(_DESCRIBING, firsts)
+            await describe(connection, [_description(row) for row in told])
     await sum_up(connection, study_ids)
 
 
-def _description(row: asyncpg.Record) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+_Description = tuple[tuple[Any, ...], tuple[Any, ...]]
+
+
+async def _describe_studies_again(connection: Connection, told: Sequence[_Description]) -> None:
+    await describe_studies(connection, columns([(0, *study) for study, _ in told]))
+
+
+async def _describe_series_again(connection: Connection, told: Sequence[_Description]) -> None:
+    await describe_series(connection, columns([(0, study[0], *series) for study, series in told]))
+
+
+def _description(row: asyncpg.Record) -> _Description:
     head = Head(*(row[name] for name in Head.__slots__))
     return describing(head, isal_zlib.decompress(row["metadata"]))

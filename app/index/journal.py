@@ -47,7 +47,9 @@ select key, at, content from journal where is_kept and at < now() - interval '1 
 and (select count(*) from (select from journal where is_kept limit {_MERGE_AFTER}) as few) = {_MERGE_AFTER}
 order by at limit 4096"""  # noqa: S608 - a number of ours
 
-_DROP = "delete from journal where key = any($1::text[])"
+_DROP = """
+with merged as (delete from journal where key = any($1::text[]) returning key)
+insert into removed (key) select key from merged on conflict do nothing"""
 
 
 class Damaged(ReelwebError):
@@ -144,12 +146,10 @@ class Journal:
         await self.tell(connection)
         return len(records)
 
-    async def merge(self, connection: Connection, remove: Callable[[str], Awaitable[None]]) -> int:
-        """Many small records become one object; how many. Killed on the way it leaves some of them twice."""
+    async def merge(self, connection: Connection) -> int:
+        """Many small records become one object; how many. The small ones stay for the grace: somebody may be copying."""
         records = [Record(*row) for row in await connection.fetch(_MERGEABLE)]
         if records:
             await self._keep(self._new_key(), b"".join(record.line() for record in records))
-        for record in records:
-            await remove(record.key)
-        await connection.execute(_DROP, [record.key for record in records])
+            await connection.execute(_DROP, [record.key for record in records])
         return len(records)

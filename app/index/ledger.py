@@ -13,8 +13,9 @@ from typing import Any
 
 import asyncpg
 
+from app.errors import Unavailable
 from app.extent import Stored
-from app.index import instances
+from app.index import gone, instances
 from app.index.archive import Index
 from app.index.connection import Connection, translated
 from app.index.journal import Acknowledged
@@ -48,9 +49,15 @@ select key, size, prefix_sha256, dataset_sha256, at from acknowledged a
 where not exists (select from instance i where i.object_key = a.key)
 and not exists (select from removed r where r.key = a.key) order by key"""
 
+# Records are written after rows are gone, so a row that is told of as removed came out of a backup.
+_UNDEAD = """
+select i.sop_instance_uid, i.object_key from instance i
+where exists (select from told_removed r where r.key = i.object_key)"""
+
 _UNTOLD = """
 select i.sop_instance_uid, i.object_key, i.size, i.prefix_sha256, i.dataset_sha256 from instance i
-where i.stored_at < $1 and not exists (select from acknowledged a where a.key = i.object_key)
+where i.stored_at < $1 and not exists (select from told_removed r where r.key = i.object_key)
+and not exists (select from acknowledged a where a.key = i.object_key)
 and not exists (select from journal j where i.sop_instance_uid = any(j.sop_instance_uids))"""
 
 _STRANGERS = """
@@ -70,6 +77,8 @@ insert into upkeep (name, position) values ($1, $2)
 on conflict (name) do update set position = excluded.position, at = now()"""
 _END = "delete from upkeep where name = $1"
 _LOCK = "select pg_advisory_lock(7244234)"
+_ALONE = "select pg_try_advisory_lock(7244235)"
+_NOT_ALONE = "select pg_advisory_unlock(7244235)"
 _UNLOCK = "select pg_advisory_unlock(7244234)"
 
 
@@ -126,6 +135,15 @@ class Ledger:
     async def lost(self) -> list[Acknowledged]:
         """Acknowledged objects that no row points at."""
         return [_acknowledged(row) for row in await self._fetch(_LOST)]
+
+    async def undead(self) -> list[tuple[str, str]]:
+        """UIDs and objects of instances that the journal tells of as removed."""
+        return [(row[0], row[1]) for row in await self._fetch(_UNDEAD)]
+
+    async def bury(self, uid: str) -> None:
+        """Remove the row of such an instance."""
+        async with self.connection.transaction():
+            await gone.take_out(self.connection, [uid])
 
     async def untold(self, before: datetime) -> list[tuple[str, Stored]]:
         """Instances that were stored by then and that no record tells of."""
@@ -196,9 +214,12 @@ async def opened(index: Index) -> AsyncIterator[Ledger]:
     """Empty tables for one piece of work; it has the index's upkeep connection for itself."""
     with translated():
         async with index.upkeep.use() as connection:
-            await connection.execute(_TABLES)
+            if not await connection.fetchval(_ALONE):
+                raise Unavailable("Another verify or reindex is at work.")
             try:
+                await connection.execute(_TABLES)
                 yield Ledger(index, connection)
             finally:
                 if not connection.is_closed():
                     await connection.execute(_DROP)
+                    await connection.execute(_NOT_ALONE)

@@ -8,6 +8,7 @@ from app.errors import NotFound, Unavailable
 from app.index import described, gone
 from app.index.archive import Index
 from app.index.connection import Connection, translated
+from app.index.journal import Record
 
 _ATTEMPTS = 5
 
@@ -56,13 +57,18 @@ async def _removed(
         async with connection.transaction():
             study_id = await connection.fetchval(_STUDY, study, timeout=gone.TIMEOUT_S)
             rows = await connection.fetch(_BELOW, study_id, series, instance, timeout=gone.TIMEOUT_S)
-            if not rows:
-                raise NotFound("Nothing is stored under this address.")
-            keys = await gone.take(connection, rows)
-            uids = [row["sop_instance_uid"] for row in rows]
-            records = await index.journal.note(connection, uids, (), keys)
+            records = await _taken(index, connection, rows) if rows else []
     except asyncpg.TransactionRollbackError as error:
         raise _Again from error
+    if not rows:
+        # Somebody may have removed it and died before the storage knew: "not there" is a promise too.
+        await index.journal.catch_up(connection, 0)
+        raise NotFound("Nothing is stored under this address.")
     await index.journal.keep(records)
     await index.journal.tell(connection)
     return len(rows)
+
+
+async def _taken(index: Index, connection: Connection, rows: list[asyncpg.Record]) -> list[Record]:
+    keys = await gone.take(connection, rows)
+    return await index.journal.note(connection, [row["sop_instance_uid"] for row in rows], (), keys)

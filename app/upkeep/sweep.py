@@ -60,7 +60,7 @@ async def once(tools: Tools, knobs: Knobs) -> Counter[str]:
         done["metadata"] = await sweeping.old_metadata(connection)
         done["rendition"] = await _unused(connection, knobs.quota)
         done["object"] = await _due(tools, connection, knobs.grace_s)
-        done["merged record"] = await journal.merge(connection, tools.storage.delete)
+        done["merged record"] = await journal.merge(connection)
     done["temporary file"] = await tools.storage.sweep(_STALE_S)
     for what, count in done.items():
         SWEPT.labels(what).inc(count)

@@ -104,6 +104,10 @@ async def _journal(tools: Tools, book: Ledger, wishes: Wishes, report: Report) -
     journal = await objects.tell_journal(tools, book)
     for key in journal.damaged:
         report.add(Finding("damaged record", key))
+    for uid, key in await book.undead():
+        if wishes.repair:
+            await book.bury(uid)
+        report.add(Finding("undead", key, uid, wishes.repair))
     for one in await book.lost():
         report.add(Finding("no row", one.stored.key, repaired=wishes.repair and await _row(tools, book, one)))
     for prefix in ("objects/", "renditions/"):

@@ -19,6 +19,7 @@ from tests.make_video import Clip
 from tests.running import running
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)  # as long as a busy machine may take
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 WIDE, NARROW = 1200, 375

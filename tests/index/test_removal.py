@@ -88,6 +88,19 @@ async def _delete(index: Index, act: str, sop: int, place: int, left: dict[int, 
         del left[one]
 
 
+async def test_each_level_is_described_by_its_own_first(index: Index, sql: Connection) -> None:
+    """The next of the study need not be the next of the series."""
+    for sop in range(12):
+        await scans.add(index, _scan(sop, sop % 2, sop % 3))
+    for sop in range(0, 10, 2):
+        await removal.remove(index, STUDIES[0], "2.0", f"3.{sop}")
+        expected = await sql.fetchval("select min(sop_instance_uid) from instance")
+        assert await sql.fetchval("select described_by from study") == expected
+        wrong = """select count(*) from series r where described_by <> (
+            select min(sop_instance_uid) from instance i where i.series_id = r.id)"""
+        assert await sql.fetchval(wrong) == 0
+
+
 async def test_all_that_hangs_on_an_instance_goes_with_it(index: Index, sql: Connection) -> None:
     """Rows and metadata at once; the objects of instance and rendition are marked to be removed."""
     await scans.add(index, scans.scan(sop="1.9", syntax=scans.MP4_SYNTAX, pixels=scans.VIDEO))
