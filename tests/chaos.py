@@ -175,7 +175,7 @@ class Chaos:
         asyncio.run(self._settle())
         self.model.rounds += 1
         if self.model.rounds % every == 0:
-            self._everything()
+            self.everything()
         self.model.save(self._file)
 
     async def _under_load(self, victim: str) -> None:
@@ -233,7 +233,7 @@ class Chaos:
         if await _found(http, uid, [known]) != known.digest:
             raise Broken(f"{uid} is not what was answered")
 
-    def _everything(self) -> None:
+    def everything(self) -> None:
         """All of it, as the server tells it, as verify sees it, and as storage alone has it."""
         asyncio.run(self._compare())
         self._verify()
