@@ -46,3 +46,10 @@ class Refused(ReelwebError):
     def __init__(self, message: str, reason: FailureReason = FailureReason.CANNOT_UNDERSTAND) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class NoRoom(Refused):
+    """The same, but it may work later: nothing is wrong with the instance."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, FailureReason.OUT_OF_RESOURCES)

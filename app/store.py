@@ -11,7 +11,7 @@ import structlog
 
 from app.dicom import attributes
 from app.dicom.scanner import Head, Scan, Scanner
-from app.errors import FailureReason, Refused, Unavailable
+from app.errors import FailureReason, NoRoom, Refused, Unavailable
 from app.extent import Stored
 from app.index import removal
 from app.index.instances import Lost
@@ -152,4 +152,4 @@ def _refused(head: Head | None, refusal: Refused) -> Outcome:
         why=str(refusal),
         sop_instance_uid=head.sop_instance_uid if head else None,
     )
-    return Outcome(head, refusal)
+    return Outcome(head, refusal, transient=isinstance(refusal, NoRoom))

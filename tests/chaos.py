@@ -175,7 +175,7 @@ class Chaos:
         asyncio.run(self._settle())
         self.model.rounds += 1
         if self.model.rounds % every == 0:
-            self._everything()
+            self.everything()
         self.model.save(self._file)
 
     async def _under_load(self, victim: str) -> None:
@@ -208,6 +208,7 @@ class Chaos:
     async def _settle(self) -> None:
         """What was touched is as answered; what was not answered is as before or as after, and then for good."""
         async with _client(self.server) as http:
+            await _quiet(http)
             for uid in sorted(self.model.touched):
                 before, doubt = self.model.known.get(uid), self.model.doubt.pop(uid, None)
                 options = [one for one in (before, doubt and doubt[0]) if one]
@@ -233,7 +234,7 @@ class Chaos:
         if await _found(http, uid, [known]) != known.digest:
             raise Broken(f"{uid} is not what was answered")
 
-    def _everything(self) -> None:
+    def everything(self) -> None:
         """All of it, as the server tells it, as verify sees it, and as storage alone has it."""
         asyncio.run(self._compare())
         self._verify()
@@ -280,6 +281,13 @@ or exists (select from series r where r.study_id = s.id and (
 def _client(server: Server) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=CONNECTIONS)
     return httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits, verify=False)
+
+
+async def _quiet(http: httpx.AsyncClient) -> None:
+    """Requests whose clients are gone have ended too: until then they may still do what they were asked for."""
+    async with asyncio.timeout(60):
+        while "reelweb_requests_in_flight 1.0" not in (await http.get("/metrics")).text:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def _found(http: httpx.AsyncClient, uid: str, where: list[Known]) -> str:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from app.errors import FailureReason, Refused
+from app.errors import NoRoom
 from app.index import described, gone
 from app.index.connection import Connection, Raced
 from app.index.journal import Journal, Record
@@ -28,11 +28,11 @@ class Outcome(StrEnum):
     """Its pending row was swept, so its object may be gone: the committer refuses it, callers never see this."""
 
 
-class Lost(Refused):
+class Lost(NoRoom):
     """Nothing points at the object of this upload, and nothing ever will."""
 
     def __init__(self) -> None:
-        super().__init__("The upload outlived its reservation.", FailureReason.OUT_OF_RESOURCES)
+        super().__init__("The upload outlived its reservation.")
 
 
 # What is stored under these UIDs already; the keys of the others leave the table of pending ones.

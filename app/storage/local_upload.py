@@ -13,7 +13,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Final, Self, TypeVarTuple, Unpack
 
-from app.errors import FailureReason, Refused
+from app.errors import NoRoom
 from app.extent import Stored
 from app.storage import folders
 from app.storage.digest import Digests
@@ -175,4 +175,4 @@ def _refusals() -> Iterator[None]:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}
             else f"cannot be written ({name})"
         )
-        raise Refused(f"The storage {why}.", FailureReason.OUT_OF_RESOURCES) from error
+        raise NoRoom(f"The storage {why}.") from error
