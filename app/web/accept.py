@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote
 
 from app.errors import NotAcceptable
 
 ANY: Final = "*"
+_MOST: Final = 64  # elements that are looked at; no client names so many
 # One alternative for each kind of first character: linear for whatever is sent.
 _QUOTED: Final = r'"(?:\\.|[^"\\])*"?'
 _ELEMENTS: Final = re.compile(rf'(?:[^,"]|{_QUOTED})+', re.DOTALL)
@@ -89,7 +91,8 @@ def asked(headers: Iterable[str], parameters: Iterable[str] = ()) -> tuple[Media
     text = _UNESCAPED_PLUS.sub("+", text) if text else ",".join(headers)
     if not text.strip():
         return (MediaRange(_EVERY_TYPE, multipart=False, q=1.0, transfer_syntaxes=(), codecs=()),)
-    return tuple(media for element in _ELEMENTS.findall(text) if (media := _media_range(element)))
+    elements = (found[0] for found in islice(_ELEMENTS.finditer(text), _MOST))
+    return tuple(media for element in elements if (media := _media_range(element)))
 
 
 def names(accepted: Iterable[MediaRange], beginning: str) -> bool:

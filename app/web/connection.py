@@ -16,6 +16,8 @@ from typing import Final, Self
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+HEADER_BYTES: Final = 64 << 10  # of a request line and its fields
+HEADER_S: Final = 30.0  # in which they have to come
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 _EXTENSION: Final = "reelweb.transport"
 
@@ -34,6 +36,31 @@ class Protocol(HttpToolsProtocol):
         listening = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_NOTSENT_LOWAT") and listening.family in {socket.AF_INET, socket.AF_INET6}:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        self._await_header()
+
+    def _await_header(self) -> None:
+        """A header that is too long or too slow ends its connection, before anybody is asked who they are."""
+        self._header_bytes: int | None = 0
+        self._deadline = self.loop.call_later(HEADER_S, self.transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes until a header is complete."""
+        super().data_received(data)
+        if self._header_bytes is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES:
+                self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """The rest is a body, which has bounds of its own."""
+        self._header_bytes = None
+        self._deadline.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        self._deadline.cancel()
+        super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection; one that never took its last, short answer would otherwise wait for ever."""
@@ -46,6 +73,8 @@ class Protocol(HttpToolsProtocol):
         """Show the application its transport."""
         self._unset_keepalive_if_required()
         self._drained = 0
+        self._deadline.cancel()
+        self._await_header()
         super().on_message_begin()
         self.scope["extensions"] = {_EXTENSION: {"transport": self.transport}}
 

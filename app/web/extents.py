@@ -32,8 +32,8 @@ _log = structlog.get_logger(__name__)
 STALL_S: Final = 60.0
 _JOINED: Final = 16 << 10  # up to this length a part's header and body are one message
 _UNVALIDATED: Final = Validators()
-# Patients' data: shared caches keep nothing, and what strangers stored is not what a browser takes it for.
-_HEADERS: Final = {"cache-control": "private, no-cache", "x-content-type-options": "nosniff"}
+# Patients' data: shared caches keep nothing.
+_HEADERS: Final = {"cache-control": "private, no-cache"}
 
 
 class ExtentsResponse(Response):

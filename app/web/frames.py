@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from starlette.responses import Response
@@ -80,11 +81,10 @@ def _stored_syntax(located: Located) -> str:
 def _offers(located: Located, count: int) -> list[Offer]:
     """As stored first; decoded for those who ask for bytes that need no decoder."""
     syntax = _stored_syntax(located)
-    kinds = [(transfer_syntax.media_type(syntax), syntax, OCTETS)]
-    if syntax != EXPLICIT_VR_LITTLE_ENDIAN:
-        kinds.append((OCTETS, EXPLICIT_VR_LITTLE_ENDIAN, ""))
-    return [
-        Offer(media_type, named, multipart=multipart, also=also)
-        for multipart in ((True, False) if count == 1 else (True,))
-        for media_type, named, also in kinds
-    ]
+    media_type, is_coded = transfer_syntax.media_type(syntax), syntax != EXPLICIT_VR_LITTLE_ENDIAN
+    # Who names octets and no syntax wants what needs no decoder, also where coded frames are octets themselves.
+    kinds = [Offer(media_type, syntax, unnamed=not (is_coded and media_type == OCTETS), also=OCTETS)]
+    if is_coded:
+        kinds.append(Offer(OCTETS, EXPLICIT_VR_LITTLE_ENDIAN))
+    forms = (True, False) if count == 1 else (True,)
+    return [replace(kind, multipart=form) for form in forms for kind in kinds]

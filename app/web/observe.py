@@ -31,6 +31,7 @@ REQUESTS = Counter("reelweb_requests", "Requests answered", ["method", "route", 
 SECONDS = Histogram("reelweb_request_seconds", "Seconds from the first to the last byte", ["route"])
 BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
 IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
+_NOSNIFF = (b"x-content-type-options", b"nosniff")  # what strangers stored is not what a browser takes it for
 CLIENT_GONE = 499  # in log and metrics only: nobody is there to hear it
 _NUMBERS = re.compile(
     r"[0-9.,]+|(?:[0-9A-Fa-f]{8}|[0-9]+)(?:/(?:[0-9A-Fa-f]{8}|[0-9]+))*"
@@ -99,7 +100,7 @@ class _Seen:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id)]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id), _NOSNIFF]
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
         await self._send(message)

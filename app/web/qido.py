@@ -43,7 +43,11 @@ async def _search(request: Request, level: Level) -> Response:
     found = await query.search(request.state["tools"].index, asked)
     here = query.PLACEHOLDER.replace(b"@", root(request).encode())
     rows = b",".join(found.rows).replace(query.PLACEHOLDER, here)
-    answer = Response(b"[" + rows + b"]", media_type=choice.offer.media_type)
+    answer = Response(
+        b"[" + rows + b"]",
+        headers={"Cache-Control": "private, no-cache", "Vary": "Accept"},
+        media_type=choice.offer.media_type,
+    )
     for text in _warnings(found.remaining, asked.unapplied):
         answer.headers.append("Warning", f'299 {root(request)} "{text}"')
     return answer
