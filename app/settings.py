@@ -103,9 +103,23 @@ class Settings(BaseSettings):
     )
 
     # what is stored
-    on_conflict: Literal["reject", "keep"] = Field(
+    on_conflict: Literal["reject", "keep", "replace"] = Field(
         default="reject",
-        description="Another instance under a stored SOP Instance UID: refuse it, or keep the first and say so",
+        description="Another instance under a stored SOP Instance UID: refuse it, keep the first and say so, "
+        "or let it take the first one's place",
+    )
+    allow_delete: bool = Field(
+        default=False, description="DELETE of studies, series and instances; tokens need the scope delete"
+    )
+    grace_s: Seconds = Field(
+        default=86400,
+        description="Objects of deleted instances and of uploads that never ended are kept so long: "
+        "longer than the longest upload, download and backup",
+    )
+    rendition_quota: ByteSize = Field(
+        default=ByteSize(50 << 30),
+        gt=0,
+        description="Most bytes of what is made from instances; unused first out",
     )
     max_instance_bytes: ByteSize | None = Field(
         default=None, gt=0, description="A larger instance is refused; unset: no limit"

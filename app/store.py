@@ -13,12 +13,12 @@ from app.dicom import attributes
 from app.dicom.scanner import Head, Scan, Scanner
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
+from app.index import removal
+from app.index.instances import Lost
 from app.storage.protocol import Upload
 from app.tools import Tools
 
 log = structlog.get_logger("reelweb.store")
-
-SLICE = 32 << 10  # of a header at a time, so that a hostile one cannot hold the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,18 @@ async def instance(
         return Outcome(scanner.head, Refused(str(error), FailureReason.OUT_OF_RESOURCES), transient=True)
 
 
+async def remove(tools: Tools, study: str, series: str | None = None, instance: str | None = None) -> None:
+    """Remove what lies below an address; NotFound when nothing does. Objects go later, so readers may end."""
+    count = await removal.remove(tools.index, study, series, instance)
+    log.info(
+        "removed",
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=instance,
+        instances=count,
+    )
+
+
 async def _upload(
     tools: Tools,
     key: str,
@@ -72,7 +84,7 @@ async def _upload(
                     size += len(chunk)
                     _bound(size, tools.max_instance_bytes)
                     await upload.write(chunk)
-            scan = scanner.close()
+            scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
     except BaseException:
         await asyncio.shield(tools.index.pending.drop([key]))
@@ -86,13 +98,8 @@ async def _scanned(
     """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
     told = False
     async for chunk in chunks:
-        for start in range(0, len(chunk), SLICE):
-            if scanner.passing:
-                scanner.feed(memoryview(chunk)[start:])
-                break
-            if start:
-                await asyncio.sleep(0)
-            scanner.feed(memoryview(chunk)[start : start + SLICE])
+        for _ in scanner.steps(chunk):
+            await asyncio.sleep(0)  # no header, however hostile, holds the event loop
         if not told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
             upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
             told = True
@@ -112,7 +119,11 @@ def _judge(head: Head | None, study: str | None) -> None:
 
 
 async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
-    added = await tools.index.committer.add(scan, stored)
+    try:
+        added = await tools.index.committer.add(scan, stored)
+    except Lost:
+        await tools.storage.delete(stored.key)
+        raise
     if added == "stored":
         return Outcome(scan.head)
     await _forget(tools, stored.key)

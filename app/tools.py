@@ -19,6 +19,6 @@ class Tools:
     storage: Storage
     workers: Workers
     limits: Limits
-    on_conflict: Literal["reject", "keep"] = "reject"
+    on_conflict: Literal["reject", "keep", "replace"] = "reject"
     max_instance_bytes: int | None = None
     rendition_wait_s: float = 5.0

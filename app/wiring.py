@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 import uvicorn
@@ -20,14 +21,14 @@ from starlette.applications import Starlette
 
 from app import index, jobs, limits
 from app.dicom.scanner import Limits
-from app.errors import ReelwebError
 from app.settings import Settings
 from app.storage import keys
 from app.storage.local import LocalStorage
 from app.storage.object_store import DEFAULT_REGION, Bucket, ObjectStorage
-from app.storage.protocol import Storage
+from app.storage.protocol import Storage, put
 from app.storage.s3_multipart import Keys
 from app.tools import Tools
+from app.upkeep import sweep
 from app.web import access, connection
 from app.web.app import create
 from app.web.recent import Recent
@@ -36,9 +37,6 @@ from app.workers import Workers
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 KEEP_ALIVE_S = 75
-SWEEP_AFTER_S, SWEEP_EVERY_S = 7 * 86400, 6 * 3600  # no upload lasts a week
-
-log = structlog.get_logger()
 
 
 def serve_web(settings: Settings, fd: int) -> None:
@@ -74,22 +72,9 @@ async def _jobs(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with tools(settings) as opened, asyncio.TaskGroup() as group:
-        sweeping = group.create_task(_sweep(opened.storage))
-        await jobs.run(opened, stop=stop)
-        sweeping.cancel()
-
-
-async def _sweep(storage: Storage) -> None:
-    """Now and then, away with what uploads left that were cut down with their process."""
-    while True:
-        try:
-            swept = await storage.sweep(SWEEP_AFTER_S)
-            if swept:
-                log.info("storage.swept", uploads=swept)
-        except ReelwebError as error:
-            log.warning("storage.not_swept", reason=str(error))
-        await asyncio.sleep(SWEEP_EVERY_S)
+    async with tools(settings) as opened:
+        knobs = jobs.Knobs(sweep=sweep.Knobs(grace_s=settings.grace_s, quota=settings.rendition_quota))
+        await jobs.run(opened, stop=stop, knobs=knobs)
 
 
 def web(settings: Settings) -> Starlette:
@@ -113,10 +98,11 @@ async def tools(settings: Settings) -> AsyncIterator[Tools]:
         readers=settings.pool_size,
         acquire_timeout_s=settings.acquire_timeout_s,
         statement_timeout_s=settings.statement_timeout_s,
+        replaces=settings.on_conflict == "replace",
     )
     async with (
-        index.opened(_dsn(settings), keys.new, knobs) as opened,
         _storage(settings) as storage,
+        index.opened(_dsn(settings), keys.new, knobs, _journal(storage)) as opened,
         Workers(settings.pixel_threads) as workers,
     ):
         yield Tools(
@@ -149,6 +135,10 @@ def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     return ObjectStorage(bucket, signer=Keys.of(os.environ), budget=settings.s3_upload_memory)
 
 
+def _journal(storage: Storage) -> index.Journal:
+    return index.Journal(keys.record, partial(put, storage))
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(
         header_bytes=settings.scan_header_bytes,
@@ -157,6 +147,7 @@ def _limits(settings: Settings) -> Limits:
         value_bytes=settings.scan_value_bytes,
         bulk_threshold=settings.bulk_threshold,
         meta_bytes=settings.scan_meta_bytes,
+        normalise=True,
     )
 
 
@@ -175,6 +166,7 @@ def _policy(settings: Settings) -> access.Policy:
         settings.public_url,
         settings.upload_idle_timeout_s,
         settings.write_timeout_s,
+        settings.allow_delete,
     )
 
 

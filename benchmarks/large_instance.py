@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.serving import MIB, Memory, Server, serving
+from benchmarks.serving import MIB, Memory, serving
 from tests import make_video
+from tests.serving import Server
 
 BLOCK = 1 * MIB
 DEFAULT_BYTES = 4_300_000_000
@@ -41,7 +42,7 @@ def digest(parts: Iterator[bytes]) -> tuple[str, int]:
 def store(server: Server, path: Path) -> str:
     """The instance's URL, once it is stored."""
     headers = {"Content-Type": "application/dicom", "Content-Length": str(path.stat().st_size)}
-    answer = httpx.post(f"{server.dicomweb}/studies", content=blocks(path), headers=headers, timeout=600)
+    answer = httpx.post(f"{server.url}/dicom-web/studies", content=blocks(path), headers=headers, timeout=600)
     answer.raise_for_status()
     url: str = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
     return url
@@ -67,7 +68,7 @@ def measure(path: Path) -> None:
     size = path.stat().st_size
     sent, _ = digest(blocks(path))
     with serving() as server:
-        dd = seconds_of_dd(path, server.folder)
+        dd = seconds_of_dd(path, server.data_dir)
         with Memory(server) as storing:
             started = time.perf_counter()
             url = store(server, path)

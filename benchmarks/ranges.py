@@ -24,8 +24,9 @@ from obstore.store import S3Store
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import nginx
-from benchmarks.serving import MIB, ROOT, Server, serving
+from benchmarks.serving import MIB, everything, serving
 from tests import make_video, seaweed
+from tests.serving import ROOT, Server
 
 SIZES = (64 << 10, 256 << 10, 1 * MIB, 4 * MIB)
 CONNECTIONS, SECONDS, TURNS = 8, 2.0, 3
@@ -75,7 +76,7 @@ def stored(server: Server, path: Path) -> str:
     """The address of the stored video's MP4, once it can be played."""
     headers = {"Content-Type": "application/dicom"}
     with path.open("rb") as file:
-        answer = httpx.post(f"{server.dicomweb}/studies", content=file, headers=headers, timeout=300)
+        answer = httpx.post(f"{server.url}/dicom-web/studies", content=file, headers=headers, timeout=300)
     answer.raise_for_status()
     url: str = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
     while httpx.head(f"{url}/rendered", headers={"Accept": "video/mp4"}, timeout=60).status_code != 200:
@@ -106,7 +107,7 @@ def beside_nginx(workers: int, folder: Path, video: Path) -> None:
         url = stored(server, video)
         length = copied(url, folder / "plain.mp4")
         time.sleep(3)  # the poster is made
-        ours = [*server.children(), *server.postgres()]
+        ours = everything(server)
         for size in SIZES:
             mine, its = Figures(), Figures()
             for _ in range(TURNS):
@@ -119,7 +120,7 @@ def beside_obstore(folder: Path, video: Path) -> None:
     """Both read the same S3; it has other processes, which are not counted."""
     with seaweed.running() as s3:
         os.environ |= seaweed.CREDENTIALS
-        place = {"REELWEB_STORAGE_URL": f"s3://{seaweed.BUCKET}/a", "REELWEB_S3_ENDPOINT": s3.endpoint}
+        place = {"storage_url": f"s3://{seaweed.BUCKET}/a", "s3_endpoint": s3.endpoint}
         with serving(1, **place) as server:
             url = stored(server, video)
             length = copied(url, folder / "plain.mp4")
@@ -128,7 +129,7 @@ def beside_obstore(folder: Path, video: Path) -> None:
             )
             obstore.put(store, "plain", folder / "plain.mp4")
             time.sleep(3)
-            ours = [*server.children(), *server.postgres()]
+            ours = everything(server)
             for size in SIZES:
                 mine, its = Figures(), Figures()
                 for _ in range(TURNS):

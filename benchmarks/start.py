@@ -5,66 +5,57 @@ python benchmarks/start.py
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from app.embedded.cluster import running_sync
-from benchmarks.serving import ROOT, Server, started
+from benchmarks.serving import folder
+from tests.serving import Server
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def postgres(folder: Path) -> tuple[float, float]:
+def postgres(path: Path) -> tuple[float, float]:
     """Seconds until PostgreSQL alone takes connections: a new cluster, an existing one."""
-
-    def once() -> None:
-        with running_sync(folder):
-            took.append(time.perf_counter() - began)
-
     took: list[float] = []
     for _ in range(2):
         began = time.perf_counter()
-        once()
+        with running_sync(path):
+            took.append(time.perf_counter() - began)
     return took[0], took[1]
 
 
-def measure(folder: Path) -> list[tuple[str, float]]:
-    servers: list[Server] = []
+def measure(path: Path) -> list[tuple[str, float]]:
+    """Seconds of each step of a server's life over one folder."""
+    rows: list[tuple[str, float]] = []
 
-    def start() -> None:
-        servers.append(started(folder))
+    def step(name: str, work: Callable[[], Server | int]) -> Server | int:
+        began = time.perf_counter()
+        result = work()
+        rows.append((name, time.perf_counter() - began))
+        return result
 
-    def stop() -> None:
-        servers[-1].process.send_signal(signal.SIGTERM)
-        servers[-1].process.wait(30)
+    def start() -> Server:
+        return Server(path, log_level="error").until_ready()
 
-    rows = [("first start, with initdb and migrations", seconds(start)), ("stop", seconds(stop))]
-    rows.append(("second start", seconds(start)))
-    servers[-1].process.kill()
-    servers[-1].process.wait(30)
-    rows.append(("start after SIGKILL of the supervisor", seconds(start)))
-    stop()
+    server = cast("Server", step("first start, with initdb and migrations", start))
+    step("stop", partial(server.tell, signal.SIGTERM))
+    server = cast("Server", step("second start", start))
+    server.tell(signal.SIGKILL)
+    server = cast("Server", step("start after SIGKILL of the supervisor", start))
+    server.close()
     return rows
 
 
 def main() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="reelweb-bench-", dir=ROOT.parent))
-    try:
-        rows = measure(folder / "serve")
-        new, existing = postgres(folder / "postgres")
-        rows += [("PostgreSQL alone, new cluster", new), ("PostgreSQL alone, existing cluster", existing)]
-    finally:
-        shutil.rmtree(folder)
+    with folder() as path:
+        rows = measure(path / "serve")
+        new, existing = postgres(path / "postgres")
+    rows += [("PostgreSQL alone, new cluster", new), ("PostgreSQL alone, existing cluster", existing)]
     for name, took in rows:
         print(f"{name:44}{took:6.2f} s")
 

@@ -18,11 +18,12 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.large_instance import blocks
 from benchmarks.ranges import within
-from benchmarks.serving import MIB, Memory, Server, serving
+from benchmarks.serving import MIB, Memory, serving
 from tests import make_video, seaweed
+from tests.serving import Server
 
 UPLOADS = 16
-BYTES = int(os.environ.get("REELWEB_BENCH_BYTES", 1 << 30))
+BYTES = int(os.environ.get("REELWEB_BENCH_BYTES", str(1 << 30)))
 
 
 def store(server: Server, path: Path, number: int) -> None:
@@ -30,7 +31,9 @@ def store(server: Server, path: Path, number: int) -> None:
     headers = {"Content-Type": "application/dicom"}
     if number % 2:
         headers["Content-Length"] = str(path.stat().st_size)
-    answer = httpx.post(f"{server.dicomweb}/studies", content=blocks(path), headers=headers, timeout=3600)
+    answer = httpx.post(
+        f"{server.url}/dicom-web/studies", content=blocks(path), headers=headers, timeout=3600
+    )
     answer.raise_for_status()
 
 
@@ -42,7 +45,7 @@ def measure(kind: str, folder: Path, _video: Path) -> None:
         if kind == "s3":
             s3 = stack.enter_context(seaweed.running())
             os.environ |= seaweed.CREDENTIALS
-            place = {"REELWEB_STORAGE_URL": f"s3://{seaweed.BUCKET}/a", "REELWEB_S3_ENDPOINT": s3.endpoint}
+            place = {"storage_url": f"s3://{seaweed.BUCKET}/a", "s3_endpoint": s3.endpoint}
         server = stack.enter_context(serving(1, **place))
         began = time.perf_counter()
         with Memory(server) as memory, ThreadPoolExecutor(UPLOADS) as pool:

@@ -20,14 +20,15 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.ranges import cpu, stored, within
-from benchmarks.serving import ROOT, Server, serving
+from benchmarks.serving import children, serving
+from tests.serving import ROOT, Server
 
 ARRIVE_S, WATCH_S, STALLED, WORKERS = 30, 20, 1000, 2
 Viewers = tuple[int, int, int]  # moving, never reading, reading a mebibyte and no more
 
 
 def web(server: Server) -> list[psutil.Process]:
-    return [process for process in server.children() if "web-worker" in process.cmdline()]
+    return [process for process in children(server) if "web-worker" in process.cmdline()]
 
 
 def memory(processes: list[psutil.Process]) -> int:

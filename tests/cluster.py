@@ -42,7 +42,12 @@ def database(dsn: str, name: str) -> str:
 
 def clear(dsn: str) -> None:
     """Delete all rows: faster than to truncate, and than another database."""
-    asyncio.run(_execute(dsn, "delete from study; delete from pending"))
+    asyncio.run(
+        _execute(
+            dsn,
+            "delete from study; delete from pending; delete from journal; delete from removed; delete from series_metadata; delete from upkeep",
+        )
+    )
 
 
 async def _execute(dsn: str, statement: str) -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,59 +16,39 @@ from pydicom.uid import (
 )
 
 from tests import make
+from tests.dicom.corpus import SHARED, File, files
 
-SHARED = Path(os.environ.get("REELWEB_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One file and what must become of it: `stored`, `refused`, or `either` with a stated reason."""
-
-    name: str
-    data: bytes
-    expected: str
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+__all__ = ["SHARED", "everything"]
 
 
-def shared() -> Iterator[Case]:
-    """The files of the shared corpus, if it is there."""
-    manifest = SHARED / "MANIFEST.tsv"
-    if not manifest.exists():
-        return
-    with manifest.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines, delimiter="\t"):
-            expected = {"stored": "stored"}.get(
-                row["stow"], "refused" if row["stow"].startswith("refused") else "either"
-            )
-            yield Case(row["file"], (SHARED / row["file"]).read_bytes(), expected)
+def everything() -> dict[str, File]:
+    """All files by name: made for the scanner, made for the journeys, and shared."""
+    return {file.name: file for file in [*files(), *_made()]}
 
 
-def made() -> Iterator[Case]:
+def _made() -> Iterator[File]:
     """Objects of every shape that the server tells apart, made here."""
-    yield Case("made/ct-explicit", make.instance(), "stored")
-    yield Case("made/ct-implicit", make.instance(ImplicitVRLittleEndian), "stored")
-    yield Case(
+    yield File("made/ct-explicit", make.instance(), "stored")
+    yield File("made/ct-implicit", make.instance(ImplicitVRLittleEndian), "stored")
+    yield File(
         "made/no-pixels", make.instance(PixelData=None, Rows=None, Columns=None, Modality="SR"), "stored"
     )
-    yield Case("made/multi-frame", make.instance(NumberOfFrames=3, PixelData=bytes(range(96))), "stored")
-    yield Case("made/colour", make.instance(**_colour(0)), "stored")
-    yield Case("made/colour-planes", make.instance(**_colour(1)), "stored")
-    yield Case("made/names", make.instance(PatientName="Жуков^Иван", PatientID="ж/1"), "stored")
-    yield Case("made/sequences", make.part10(_nested()), "stored")
-    yield Case("made/large-private", make.part10(_private()), "stored")
+    yield File("made/multi-frame", make.instance(NumberOfFrames=3, PixelData=bytes(range(96))), "stored")
+    yield File("made/colour", make.instance(**_colour(0)), "stored")
+    yield File("made/colour-planes", make.instance(**_colour(1)), "stored")
+    yield File("made/names", make.instance(PatientName="Жуков^Иван", PatientID="ж/1"), "stored")
+    yield File("made/sequences", make.part10(_nested()), "stored")
+    yield File("made/large-private", make.part10(_private()), "stored")
     for name, syntax, frame in _compressed():
-        yield Case(f"made/{name}", make.encapsulated([frame], syntax, **_eight_bits()), "stored")
-        yield Case(
+        yield File(f"made/{name}", make.encapsulated([frame], syntax, **_eight_bits()), "stored")
+        yield File(
             f"made/{name}-3", make.encapsulated([frame] * 3, syntax, has_bot=False, **_eight_bits()), "stored"
         )
-    yield Case("made/no-study-uid", make.instance(StudyInstanceUID=None), "refused")
-    yield Case("made/no-sop-instance-uid", make.instance(SOPInstanceUID=None), "refused")
-    yield Case("made/cut-in-pixels", make.instance()[:-7], "refused")
-    yield Case("made/text", b"this is not DICOM" * 20, "refused")
-    yield Case("made/empty", b"", "refused")
+    yield File("made/no-study-uid", make.instance(StudyInstanceUID=None), "refused")
+    yield File("made/no-sop-instance-uid", make.instance(SOPInstanceUID=None), "refused")
+    yield File("made/cut-in-pixels", make.instance()[:-7], "refused")
+    yield File("made/text", b"this is not DICOM" * 20, "refused")
+    yield File("made/empty", b"", "refused")
 
 
 def _eight_bits() -> dict[str, Any]:

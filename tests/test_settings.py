@@ -73,7 +73,7 @@ def test_values_are_understood(
         ({"CORS_ORIGINS": "https://a.example/path"}, "REELWEB_CORS_ORIGINS: must be origins"),
         ({"TRUSTED_PROXIES": "proxy"}, "REELWEB_TRUSTED_PROXIES: must be addresses"),
         ({"TOKENS_FILE": "/nowhere/tokens"}, "REELWEB_TOKENS_FILE: is not a file"),
-        ({"ON_CONFLICT": "merge"}, "REELWEB_ON_CONFLICT: must be 'reject' or 'keep'"),
+        ({"ON_CONFLICT": "merge"}, "REELWEB_ON_CONFLICT: must be 'reject', 'keep' or 'replace'"),
         ({"AUTH": "maybe"}, "REELWEB_AUTH: must be 'none'"),
         ({"HOST": "0.0.0.0"}, "REELWEB_HOST is open to other machines"),
         ({"HOST": "pacs.example"}, "REELWEB_HOST is open to other machines"),

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from app.index.committer import Committer
 from app.index.connection import translated
+from app.index.journal import Journal
 from app.index.pending import Pending
 from app.index.pool import KeyMaker, Knobs, OwnConnection, Reader, reading
 
@@ -34,6 +35,8 @@ class Index:
     pending: Pending
     jobs: OwnConnection
     readiness: OwnConnection
+    upkeep: OwnConnection
+    journal: Journal
     turns: Turns
 
     async def ready(self) -> None:
@@ -44,13 +47,22 @@ class Index:
 
 
 @asynccontextmanager
-async def opened(dsn: str, new_key: KeyMaker, knobs: Knobs | None = None) -> AsyncIterator[Index]:
+async def opened(
+    dsn: str, new_key: KeyMaker, knobs: Knobs | None = None, journal: Journal | None = None
+) -> AsyncIterator[Index]:
     """The index over a migrated database, for as long as the block lasts."""
-    knobs = knobs or Knobs()
-    own = [OwnConnection(dsn, knobs) for _ in range(4)]
+    knobs, journal = knobs or Knobs(), journal or Journal()
+    own = [OwnConnection(dsn, knobs) for _ in range(5)]
     async with reading(dsn, knobs) as reader:
         index = Index(
-            reader, Committer(own[0], knobs), Pending(own[1], new_key, knobs), own[2], own[3], Turns()
+            reader=reader,
+            committer=Committer(own[0], knobs, journal),
+            pending=Pending(own[1], new_key, knobs),
+            jobs=own[2],
+            readiness=own[3],
+            upkeep=own[4],
+            journal=journal,
+            turns=Turns(),
         )
         index.committer.start()
         try:

@@ -12,14 +12,16 @@ import structlog
 from app.dicom.scanner import Scan
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
-from app.index.connection import is_away
-from app.index.instances import Outcome, Raced, store
+from app.index.connection import Raced, is_away
+from app.index.instances import Lost, Outcome, store
+from app.index.journal import Journal, Record
 from app.index.pool import Knobs, OwnConnection
 from app.index.rows import Row, row
 
 log = structlog.get_logger()
 
 _LARGE = 64 << 10  # bytes of JSON from which a thread compresses
+_IN_FLIGHT = 4  # records on their way to storage
 _PATIENCE = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)  # seconds before a batch is tried again
 
 
@@ -33,11 +35,12 @@ class _Waiting:
 class Committer:
     """The only writer of instances in this process."""
 
-    def __init__(self, own: OwnConnection, knobs: Knobs) -> None:
-        self._own, self._knobs = own, knobs
+    def __init__(self, own: OwnConnection, knobs: Knobs, journal: Journal) -> None:
+        self._own, self._knobs, self._journal = own, knobs, journal
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(maxsize=4 * knobs.batch_rows)
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def add(self, scan: Scan, stored: Stored) -> Outcome:
         """Store one instance; returns when it is committed.
@@ -69,6 +72,8 @@ class Committer:
         while not self._queue.empty():
             _fail([self._queue.get_nowait()], Unavailable("The server is stopping."))
             await asyncio.sleep(0)  # who waits for room comes in
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=self._knobs.statement_timeout_s)
 
     async def _work(self) -> None:
         later: list[_Waiting] = []
@@ -105,7 +110,10 @@ class Committer:
             await asyncio.sleep(wait_s)
             try:
                 async with self._own.use() as connection:
-                    outcomes = await store(connection, [one.row for one in batch])
+                    rows = [one.row for one in batch]
+                    outcomes, records = await store(
+                        connection, rows, self._journal, replaces=self._knobs.replaces
+                    )
             except (Raced, asyncpg.TransactionRollbackError) as error:
                 log.info("index.batch_again", rows=len(batch), why=type(error).__name__)
             except Exception as error:  # noqa: BLE001 - judged below
@@ -114,9 +122,33 @@ class Committer:
                     return
                 log.warning("index.away", why=type(error).__name__)
             else:
-                _resolve(batch, outcomes)
+                await self._tell(batch, outcomes, records)
                 return
         _fail(batch, Unavailable("The database does not answer."))
+
+    async def _tell(
+        self, batch: Sequence[_Waiting], outcomes: dict[str, Outcome], records: Sequence[Record]
+    ) -> None:
+        """Answer once the storage knows; meanwhile the next batches may commit, a few of them."""
+        if not records:
+            _resolve(batch, outcomes)
+            return
+        while len(self._telling) >= _IN_FLIGHT:
+            await asyncio.wait(self._telling, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._kept(batch, outcomes, records))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _kept(
+        self, batch: Sequence[_Waiting], outcomes: dict[str, Outcome], records: Sequence[Record]
+    ) -> None:
+        try:
+            await self._journal.keep(records)
+        except Exception as error:  # noqa: BLE001 - it is in the table: the sweeper keeps it later
+            log.warning("index.record_not_kept", rows=len(batch), why=type(error).__name__)
+            _fail(batch, Unavailable("The storage did not take the record of it."))
+        else:
+            _resolve(batch, outcomes)
 
     async def _isolate(self, batch: list[_Waiting], error: Exception) -> None:
         """A poison row fails alone; its text may quote a value, so only its kind is told."""
@@ -133,7 +165,7 @@ def _resolve(batch: Sequence[_Waiting], outcomes: dict[str, Outcome]) -> None:
     for waiting in batch:
         outcome = outcomes[waiting.row.sop_instance_uid]
         if outcome is Outcome.LOST:
-            _fail([waiting], Refused("The upload outlived its reservation.", FailureReason.OUT_OF_RESOURCES))
+            _fail([waiting], Lost())
         elif not waiting.future.done():
             waiting.future.set_result(outcome)
 

@@ -25,6 +25,10 @@ _AWAY = (
 )
 
 
+class Raced(Exception):
+    """Another process changed one of these instances in between: look again."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Whatever the database refuses is Unavailable; its own text, which may quote a value, goes no further."""

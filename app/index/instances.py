@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 
-from app.index.connection import Connection
-from app.index.queue import MAKERS, QUEUE, queued
+from app.errors import FailureReason, Refused
+from app.index import described, gone
+from app.index.connection import Connection, Raced
+from app.index.journal import Journal, Record
+from app.index.queue import QUEUE, queued
 from app.index.rows import Row
 
 _K = TypeVar("_K", bound=Hashable)
@@ -25,8 +28,11 @@ class Outcome(StrEnum):
     """Its pending row was swept, so its object may be gone: the committer refuses it, callers never see this."""
 
 
-class Raced(Exception):
-    """Another process stored one of these instances in between: look again."""
+class Lost(Refused):
+    """Nothing points at the object of this upload, and nothing ever will."""
+
+    def __init__(self) -> None:
+        super().__init__("The upload outlived its reservation.", FailureReason.OUT_OF_RESOURCES)
 
 
 # What is stored under these UIDs already; the keys of the others leave the table of pending ones.
@@ -40,6 +46,9 @@ with known as (
 )
 select sop_instance_uid, dataset_sha256, object_key from known
 union all select null, null, key from claimed"""
+
+_CLAIM = "delete from pending where key = any($1::text[]) returning key"
+_KNOWN = "select sop_instance_uid from instance where sop_instance_uid = any($1::text[])"
 
 # The rows of studies are locked in the order of their UIDs, new ones too; whatever hangs below a study is
 # written only by who holds its row. Two processes that store into the same studies wait, and never deadlock.
@@ -81,21 +90,21 @@ with s as (
         study_id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number,
         number_of_frames, object_key, size, prefix_sha256, dataset_sha256, dataset_offset, scanned_by, pixel_tag,
         pixel_vr, pixel_offset, pixel_length, frame_bits, stream_length, container, attributes, bulk, metadata,
-        fragments, frame_starts)
+        fragments, frame_starts, stored_at)
     select s.id, r.id, n.sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, number_of_frames,
         object_key, size, prefix_sha256, dataset_sha256, dataset_offset, scanned_by, pixel_tag, pixel_vr,
         pixel_offset, pixel_length, frame_bits, stream_length, container, n.attributes, bulk, metadata, fragments,
-        frame_starts
+        frame_starts, coalesce(n.stored_at, now())
     from unnest(
         $30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::integer[], $36::integer[],
         $37::text[], $38::bigint[], $39::bytea[], $40::bytea[], $41::bigint[], $42::smallint[], $43::text[],
         $44::text[], $45::bigint[], $46::bigint[], $47::bigint[], $48::bigint[], $49::text[], $50::text[],
-        $51::jsonb[], $52::bytea[], $53::bytea[], $54::bytea[]
+        $51::jsonb[], $52::bytea[], $53::bytea[], $54::bytea[], $55::timestamptz[]
     ) as n (
         study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
         instance_number, number_of_frames, object_key, size, prefix_sha256, dataset_sha256, dataset_offset,
         scanned_by, pixel_tag, pixel_vr, pixel_offset, pixel_length, frame_bits, stream_length, container,
-        attributes, bulk, metadata, fragments, frame_starts)
+        attributes, bulk, metadata, fragments, frame_starts, stored_at)
     join s on s.study_instance_uid = n.study_instance_uid
     join r on r.study_id = s.id and r.series_instance_uid = n.series_instance_uid
     on conflict (sop_instance_uid) do nothing
@@ -109,72 +118,36 @@ select 2, r.study_id, s.study_instance_uid, r.series_instance_uid, r.described_b
 union all
 select 3, null, null, sop_instance_uid, null, null, id from i"""
 
-_DESCRIBE_STUDIES = """
-update study as s set
-    described_by = n.described_by, study_date = n.study_date, study_time = n.study_time,
-    accession_number = n.accession_number, referring_physician_name_key = n.referring_physician_name_key,
-    patient_name_key = n.patient_name_key, patient_id = n.patient_id,
-    issuer_of_patient_id = n.issuer_of_patient_id, patient_birth_date = n.patient_birth_date,
-    patient_sex = n.patient_sex, study_id = n.study_id, study_description_key = n.study_description_key,
-    attributes = n.attributes
-from unnest(
-    $1::bigint[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::date[], $12::text[], $13::text[], $14::text[], $15::text[]
-) as n (
-    number_of_instances, study_instance_uid, described_by, study_date, study_time, accession_number,
-    referring_physician_name_key, patient_name_key, patient_id, issuer_of_patient_id, patient_birth_date,
-    patient_sex, study_id, study_description_key, attributes)
-where s.study_instance_uid = n.study_instance_uid and n.described_by collate "C" < s.described_by"""
 
-_DESCRIBE_SERIES = """
-update series as r set
-    described_by = n.described_by, modality = n.modality, series_number = n.series_number,
-    series_date = n.series_date, series_description_key = n.series_description_key,
-    body_part_examined = n.body_part_examined, performed_start_date = n.performed_start_date,
-    performed_start_time = n.performed_start_time,
-    scheduled_procedure_step_ids = string_to_array(n.scheduled, '\\'),
-    requested_procedure_ids = string_to_array(n.requested, '\\'), attributes = n.attributes
-from unnest(
-    $1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::date[], $8::text[],
-    $9::text[], $10::date[], $11::text[], $12::text[], $13::text[], $14::text[]
-) as n (
-    number_of_instances, study_instance_uid, series_instance_uid, described_by, modality, series_number,
-    series_date, series_description_key, body_part_examined, performed_start_date, performed_start_time,
-    scheduled, requested, attributes)
-join study s using (study_instance_uid)
-where r.study_id = s.id and r.series_instance_uid = n.series_instance_uid
-    and n.described_by collate "C" < r.described_by"""
+async def store(
+    connection: Connection, rows: Sequence[Row], journal: Journal, *, replaces: bool = False
+) -> tuple[dict[str, Outcome], list[Record]]:
+    """Store rows of different SOP Instance UIDs in one transaction; what became of each, by that UID.
 
-# What a study says of its series follows from its series alone.
-_SUMS = """
-with wanted as (
-    select distinct s.id, s.study_date, r.modality from study s join series r on r.study_id = s.id
-    where s.id = any($1::bigint[]) and r.modality <> ''
-), gone as (
-    delete from study_modality m where m.study_id = any($1::bigint[])
-    and not exists (select from wanted w where w.id = m.study_id and w.modality = m.modality)
-), linked as (
-    insert into study_modality as m (modality, study_date, study_id) select modality, study_date, id from wanted
-    on conflict (study_id, modality) do update set study_date = excluded.study_date
-    where m.study_date is distinct from excluded.study_date
-)
-update study s set
-    number_of_series = (select count(*) from series r where r.study_id = s.id),
-    modalities = array(select w.modality from wanted w where w.id = s.id order by w.modality)
-where s.id = any($1::bigint[])"""
-
-
-async def store(connection: Connection, rows: Sequence[Row]) -> dict[str, Outcome]:
-    """Store rows of different SOP Instance UIDs in one transaction; what became of each, by that UID."""
+    The records are to be kept before anybody is told.
+    """
     async with connection.transaction():
         uids = [row.sop_instance_uid for row in rows]
         met = await connection.fetch(_MEET, uids, [row.key for row in rows])
         known = {one["sop_instance_uid"]: one for one in met if one["sop_instance_uid"]}
         claimed = {one["object_key"] for one in met if one["sop_instance_uid"] is None}
         outcomes = {row.sop_instance_uid: _judged(row, known, claimed) for row in rows}
+        removed: list[str] = []
+        if replaces:
+            removed = await _make_room(connection, rows, outcomes, claimed)
         if fresh := [row for row in rows if row.key in claimed]:
             await _insert(connection, fresh)
-    return outcomes
+        records = await journal.note(connection, uids, [row.stored for row in fresh], removed)
+    return outcomes, records
+
+
+async def restore(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+    """Inside a transaction: store rows of different UIDs that storage tells of; those whose UID has a row are left out."""
+    found = await connection.fetch(_KNOWN, [row.sop_instance_uid for row in rows])
+    known = {row["sop_instance_uid"] for row in found}
+    if fresh := [row for row in rows if row.sop_instance_uid not in known]:
+        await _insert(connection, fresh)
+    return [row for row in rows if row.sop_instance_uid in known]
 
 
 def _judged(row: Row, known: Mapping[str, asyncpg.Record], claimed: Container[str]) -> Outcome:
@@ -183,32 +156,47 @@ def _judged(row: Row, known: Mapping[str, asyncpg.Record], claimed: Container[st
         return Outcome.STORED if row.key in claimed else Outcome.LOST
     if stored["object_key"] == row.key:  # committed before, and the answer was lost
         return Outcome.STORED
-    return Outcome.SAME if stored["dataset_sha256"] == row.dataset_sha256 else Outcome.CONFLICT
+    return Outcome.SAME if stored["dataset_sha256"] == row.stored.dataset_sha256 else Outcome.CONFLICT
+
+
+async def _make_room(
+    connection: Connection, rows: Sequence[Row], outcomes: dict[str, Outcome], claimed: set[str]
+) -> list[str]:
+    """Take out what these rows replace; the keys of the objects that are no instances any more."""
+    others = [row for row in rows if outcomes[row.sop_instance_uid] is Outcome.CONFLICT]
+    if not others:
+        return []
+    keys = {one["key"] for one in await connection.fetch(_CLAIM, [row.key for row in others])}
+    claimed |= keys
+    for row in others:
+        outcomes[row.sop_instance_uid] = Outcome.STORED if row.key in keys else Outcome.LOST
+    return await gone.take_out(connection, [row.sop_instance_uid for row in others if row.key in keys])
 
 
 async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
     studies = _describing(rows, lambda row: row.study_instance_uid)
     series = _describing(rows, lambda row: (row.study_instance_uid, row.series_instance_uid))
-    study_columns = _columns([(count, *row.study) for row, count in studies.values()])
-    series_columns = _columns(
+    study_columns = described.columns([(count, *row.study) for row, count in studies.values()])
+    series_columns = described.columns(
         [(count, row.study_instance_uid, *row.series) for row, count in series.values()]
     )
-    instance_columns = _columns(
+    instance_columns = described.columns(
         [(row.study_instance_uid, row.series_instance_uid, *row.instance) for row in rows]
     )
     made = await connection.fetch(_STORE, *study_columns, *series_columns, *instance_columns)
     instance_ids = {one["series_instance_uid"]: one["instance_id"] for one in made if one["level"] == 3}
     if len(instance_ids) < len(rows):
         raise Raced
-    if videos := [instance_ids[row.sop_instance_uid] for row in rows if row.is_video]:
-        await connection.execute(QUEUE, *queued(videos, *MAKERS))
+    for wants in {row.wants for row in rows if row.wants}:
+        wanting = [instance_ids[row.sop_instance_uid] for row in rows if row.wants == wants]
+        await connection.execute(QUEUE, *queued(wanting, *wants))
     smaller = [one for one in made if one["level"] != 3 and _is_smaller(one, studies, series)]
     if any(one["level"] == 1 for one in smaller):
-        await connection.execute(_DESCRIBE_STUDIES, *study_columns)
+        await described.describe_studies(connection, study_columns)
     if any(one["level"] == 2 for one in smaller):
-        await connection.execute(_DESCRIBE_SERIES, *series_columns)
+        await described.describe_series(connection, series_columns)
     if changed := {one["study_id"] for one in [*smaller, *(one for one in made if one["is_new"])]}:
-        await connection.execute(_SUMS, sorted(changed))
+        await described.sum_up(connection, sorted(changed))
 
 
 def _is_smaller(
@@ -229,7 +217,3 @@ def _describing(rows: Iterable[Row], group: Callable[[Row], _K]) -> dict[_K, tup
         best, count = found.get(group(row), (row, 0))
         found[group(row)] = (min(best, row, key=lambda one: one.sop_instance_uid), count + 1)
     return found
-
-
-def _columns(tuples: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*tuples, strict=True)]

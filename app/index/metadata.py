@@ -33,7 +33,8 @@ from instance i join series r on r.id = i.series_id join study s on s.id = i.stu
 where i.sop_instance_uid = $3 and s.study_instance_uid = $1 and r.series_instance_uid = $2"""
 
 _SERIES = """
-select r.id, r.version, m.sha256, octet_length(m.gzip) as length, substr(m.gzip, 1, $4) as head
+select r.id, r.version, m.sha256, octet_length(m.gzip) as length, substr(m.gzip, 1, $4) as head,
+    m.used_at < now() - interval '1 hour' as is_rested
 from series r join study s on s.id = r.study_id
 left join series_metadata m on m.series_id = r.id and m.version = r.version and m.root = $3
 where s.study_instance_uid = $1 and ($2::text is null or r.series_instance_uid = $2)
@@ -68,6 +69,7 @@ _REST = """
 select substr(gzip, $4::integer + 1, $5::integer) from series_metadata
 where series_id = $1 and version = $2 and root = $3"""
 
+_USE = "update series_metadata set used_at = now() where series_id = any($1::bigint[]) and root = $2"
 
 _DATASET = "select metadata from instance where id = $1"
 
@@ -133,6 +135,7 @@ async def study(index: Index, study: str, root: str) -> Document:
     rows = await index.reader.fetch(_SERIES, study, None, root, 0)
     if not rows:
         raise NotFound("Nothing is stored under this study.")
+    await _use(index, rows, root)
     blobs = [_stored(row, root) or await _made(index, row["id"], root, keep=True) for row in rows]
     sha256 = hashlib.sha256(b"".join(blob.sha256 for blob in blobs))
     return Document(sha256.hexdigest(), index, blobs)
@@ -143,6 +146,7 @@ async def series(index: Index, study: str, series: str, root: str) -> Document:
     rows = await index.reader.fetch(_SERIES, study, series, root, _PIECE)
     if not rows:
         raise NotFound("Nothing is stored under this series.")
+    await _use(index, rows, root)
     blob = _stored(rows[0], root) or await _made(index, rows[0]["id"], root, keep=False)
     return Document(blob.sha256.hex(), index, [blob])
 
@@ -156,6 +160,12 @@ async def instance(index: Index, study: str, series: str, instance: str, root: s
     await _compose(composer, [row])
     sha256, content = composer.close()
     return Document(sha256.hex(), index, [_Blob(0, 0, root, sha256, len(content), content)])
+
+
+async def _use(index: Index, rows: Sequence[asyncpg.Record], root: str) -> None:
+    """Note it once in a while: what is unused for longest goes first."""
+    if rested := [row["id"] for row in rows if row["is_rested"]]:
+        await index.reader.fetch(_USE, rested, root)
 
 
 def _stored(row: asyncpg.Record, root: str) -> _Blob | None:

@@ -33,6 +33,13 @@ class Pending:
                 await self._reserve()
             return self._keys.popleft()
 
+    async def reserve(self, key: str) -> str:
+        """The same for a key that somebody made, of something derived."""
+        with translated():
+            async with self._own.use() as connection:
+                await connection.execute(_RESERVE, [key])
+        return key
+
     async def drop(self, keys: Sequence[str]) -> None:
         """These objects will never have a row: they were refused, lost, or are removed already."""
         with translated():

@@ -36,6 +36,10 @@ class Knobs:
     batch_bytes: int = 16 << 20
     reserved_keys: int = 64
     reserved_keys_life_s: float = 60
+    rebuilds: bool = False
+    """Open an index that is not whole."""
+    replaces: bool = False
+    """Another instance under a stored SOP Instance UID takes its place."""
 
 
 class OwnConnection:
@@ -116,6 +120,8 @@ async def reading(dsn: str, knobs: Knobs) -> AsyncIterator[Reader]:
         reader = Reader(pool, knobs)
         async with reader.connection() as connection:
             await schema.check(connection)
+            if not knobs.rebuilds:
+                await schema.check_whole(connection)
         yield reader
     finally:
         try:

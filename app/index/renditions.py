@@ -16,10 +16,11 @@ from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.extents import LOCATED, Located, located
-from app.index.queue import MP4, POSTER, QUEUE, WAITING, queued
+from app.index.queue import MP4, NORMALISED, POSTER, QUEUE, WAITING, queued
 
 __all__ = [
     "MP4",
+    "NORMALISED",
     "POSTER",
     "Job",
     "Rendition",
@@ -30,6 +31,7 @@ __all__ = [
     "listen",
     "progress",
     "queue",
+    "use",
     "wait",
 ]
 
@@ -52,6 +54,8 @@ class Rendition:
     layout: tuple[Span, ...]
     media_type: str | None
     sha256: bytes | None
+    is_rested: bool
+    """Its last use was not noted lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,12 @@ class Job:
 
 
 _FIND = """
-select id, kind, params, state, progress, attempts, error, object_key as key, size, layout::text, media_type, sha256
+select id, kind, params, state, progress, attempts, error, object_key as key, size, layout::text, media_type, sha256,
+    used_at < now() - interval '1 hour' as is_rested
 from rendition where instance_id = $1 and kind = $2 and params = $3
 order by state <> 'ready', maker_version desc limit 1"""
+
+_USE = "update rendition set used_at = now() where id = $1"
 
 _SPENT = "Whoever prepared the video did not survive it; the stored original can still be retrieved."
 
@@ -109,6 +116,8 @@ update rendition set state = 'ready', progress = 1, lease_until = null, error = 
     layout = $5::jsonb, media_type = $6, sha256 = $7
 where id = $1 and attempts = $2 and state = 'running' returning true"""
 
+_ARRIVED = "delete from pending where key = $1"
+
 _FAIL = """
 update rendition set state = case when $4 then 'failed' else 'queued' end, error = $3,
     lease_until = case when $4 then null else now() + least(60, power(2, attempts)) * interval '1 second' end
@@ -134,6 +143,12 @@ async def wait(
             return found
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.5, 0.5)
+
+
+async def use(index: Index, found: Rendition) -> None:
+    """Note that it is used, once in a while: what is unused for longest goes first."""
+    if found.is_rested:
+        await index.reader.fetch(_USE, found.id)
 
 
 async def queue(index: Index, instance_id: int, kind: str) -> None:
@@ -184,6 +199,7 @@ async def finish(  # noqa: PLR0917 - what is told of one object
                 await connection.execute(_BUMP, job.id)
                 done = (job.id, job.attempt, key, size, spans, media_type, sha256)
                 is_ours = bool(await connection.fetchval(_FINISH, *done))
+                await connection.execute(_ARRIVED, key)
             except BaseException:
                 await transaction.rollback()
                 raise

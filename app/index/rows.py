@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import orjson
 from isal import isal_zlib
 
 from app.dicom import matching, names
-from app.dicom.attributes import OF_LEVEL, Level
-from app.dicom.scanner import SCANNER_VERSION, Scan
+from app.dicom.attributes import OF_LEVEL, STORED, Level
+from app.dicom.scanner import SCANNER_VERSION, Head, Scan
 from app.extent import Stored
+from app.index import members
+from app.index.queue import NORMALISED, OF_VIDEO
 
 ABSENT = 2**31 - 1
 """Stands for a Series or Instance Number that is not there: it sorts last without a null."""
@@ -28,12 +30,17 @@ class Row:
     study_instance_uid: str
     series_instance_uid: str
     sop_instance_uid: str
-    key: str
-    dataset_sha256: bytes
+    stored: Stored
     study: tuple[Any, ...]
     series: tuple[Any, ...]
     instance: tuple[Any, ...]
-    is_video: bool
+    wants: tuple[str, ...]
+    """The renditions that are made of it without being asked for."""
+
+    @property
+    def key(self) -> str:
+        """Its object's."""
+        return self.stored.key
 
     @property
     def weight(self) -> int:
@@ -41,21 +48,34 @@ class Row:
         return sum(len(value) for value in self.instance if isinstance(value, (bytes, str)))
 
 
-def row(scan: Scan, stored: Stored) -> Row:
-    """CPU work: about 50 µs for an image, more for a large header."""
+def row(scan: Scan, stored: Stored, at: datetime | None = None) -> Row:
+    """Stored now, or `at` that time; CPU work: about 50 µs for an image, more for a large header."""
     fields = _Fields(scan)
     head = scan.head
     return Row(
         study_instance_uid=head.study_instance_uid,
         series_instance_uid=head.series_instance_uid,
         sop_instance_uid=head.sop_instance_uid,
-        key=stored.key,
-        dataset_sha256=stored.dataset_sha256,
+        stored=stored,
         study=_study(fields),
         series=_series(fields),
-        instance=_instance(fields, stored),
-        is_video=bool(scan.pixels and scan.pixels.container),
+        instance=_instance(fields, stored, at),
+        wants=_wants(scan),
     )
+
+
+def _wants(scan: Scan) -> tuple[str, ...]:
+    of_video = OF_VIDEO if scan.pixels and scan.pixels.container else ()
+    return (NORMALISED, *of_video) if scan.normalised else of_video
+
+
+def describing(head: Head, document: bytes) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What a stored data set says of its study and series, as `row` told it when it came."""
+    found = {
+        tag: member[len('"00080005":') :].encode() for tag, member in members.split(document) if tag in STORED
+    }
+    fields = _Fields(Scan(head, document, found, (), None, 0, 0))
+    return _study(fields), _series(fields)
 
 
 class _Fields:
@@ -161,7 +181,7 @@ def _series(fields: _Fields) -> tuple[Any, ...]:
     )
 
 
-def _instance(fields: _Fields, stored: Stored) -> tuple[Any, ...]:
+def _instance(fields: _Fields, stored: Stored, at: datetime | None) -> tuple[Any, ...]:
     scan, pixels = fields.scan, fields.scan.pixels
     bulk = {one.path: (one.vr, one.offset, one.length) for one in scan.bulk}
     return (
@@ -182,6 +202,7 @@ def _instance(fields: _Fields, stored: Stored) -> tuple[Any, ...]:
         isal_zlib.compress(scan.json, 1),
         (pixels.fragments or None) if pixels else None,
         (pixels.frame_starts or None) if pixels else None,
+        at,
     )
 
 

@@ -26,7 +26,12 @@ create table if not exists schema_version (
 )"""
 _APPLIED = "select version from schema_version order by version"
 _APPLY = "insert into schema_version (version, name) values ($1, $2)"
+_REBUILDING = "select exists (select from upkeep where name = 'reindex')"
 _TRIGRAMS = "select exists (select from pg_extension where extname = 'pg_trgm')"
+
+
+class Rebuilding(ReelwebError):
+    """The index is not whole yet."""
 
 
 class SchemaNewer(ReelwebError):
@@ -56,6 +61,12 @@ async def check(connection: Connection, folder: Path = FOLDER) -> None:
         raise SchemaNewer(
             f"The database has schema version {newer[-1]}, this program knows {max(known)}: update the program."
         )
+
+
+async def check_whole(connection: Connection) -> None:
+    """Refuse an index that is being made from storage: it would take for new what it has not read yet."""
+    if await connection.fetchval(_REBUILDING):
+        raise Rebuilding("The index is being made from storage: run `reelweb reindex` until it has ended.")
 
 
 def _known(folder: Path) -> dict[int, Path]:

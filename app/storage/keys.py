@@ -22,6 +22,12 @@ def rendition() -> str:
     return _key("renditions")
 
 
+def record() -> str:
+    """A key for a record of the journal; there are few of them, and making a folder costs more than a file."""
+    name = str(uuid7())
+    return f"journal/{name[-2:]}/{name}"
+
+
 def checked(key: str) -> str:
     """The key itself; `ValueError` when it could lead out of the storage or into unfinished uploads."""
     if not _KEY.fullmatch(key) or key.startswith(f"{TEMPORARY}/"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -96,9 +95,9 @@ class LocalStorage:
             for entry in page:
                 yield entry
 
-    async def sweep(self, older_than_s: float) -> int:
-        """Remove what crashed uploads left: no living one writes nothing for so long."""
-        return await self._reading(self._remove_older, time.time() - older_than_s)
+    async def sweep(self, age_s: float) -> int:
+        """Remove unfinished uploads that were not written to for so long, by the file system's own clock."""
+        return await self._reading(self._swept, age_s)
 
     async def check(self) -> None:
         """Raise `Unavailable` when the folder does not answer or cannot be written."""
@@ -115,14 +114,18 @@ class LocalStorage:
         self._nowait = local_files.can_nowait(probe)
         probe.unlink()
 
-    def _remove_older(self, than: float) -> int:
-        removed = 0
+    def _swept(self, age_s: float) -> int:
+        probe = self._temporary / str(uuid7())
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+        count = 0
         for left in self._temporary.iterdir():
             with suppress(FileNotFoundError):
-                if left.stat().st_mtime < than:
+                if left.stat().st_mtime < now - age_s:
                     left.unlink()
-                    removed += 1
-        return removed
+                    count += 1
+        return count
 
     def _path(self, key: str) -> Path:
         return self._root / keys.checked(key)

@@ -60,6 +60,7 @@ class Policy:
     public_url: str | None = None
     upload_idle_timeout_s: float = 60.0
     write_timeout_s: float = 60.0
+    allow_delete: bool = False
 
 
 def read_tokens(text: str) -> tuple[Token, ...]:

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.responses import Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
@@ -16,6 +16,7 @@ from app.web import (
     access,
     bulkdata,
     contract,
+    delete,
     frames,
     health,
     metadata,
@@ -69,9 +70,6 @@ DICOMWEB = [
     Route(STUDY + "/series", qido.series, methods=["GET"]),
     Route(STUDY + "/instances", qido.instances, methods=["GET"]),
     Route(SERIES + "/instances", qido.instances, methods=["GET"]),
-    Route(STUDY, by_method(GET=wado.instances, POST=stow.studies), methods=["GET", "POST"]),
-    Route(SERIES, wado.instances, methods=["GET"]),
-    Route(INSTANCE, wado.instance, methods=["GET"]),
     *(Route(f"{level}/metadata", metadata.metadata, methods=["GET"]) for level in (STUDY, SERIES, INSTANCE)),
     *(
         Route(f"{level}/thumbnail", rendered.thumbnail, methods=["GET"])
@@ -84,15 +82,29 @@ DICOMWEB = [
     Route(INSTANCE + "/bulkdata/{path:path}", bulkdata.bulkdata, methods=["GET"]),
 ]
 
-ROUTES = [
-    Mount(access.ROOT, Router(DICOMWEB, redirect_slashes=False)),
-    Route("/", page.index, methods=["GET"]),
-    Mount("/page", StaticFiles(directory=page.FOLDER)),
-    Route("/openapi.json", contract.document, methods=["GET"]),
-    Route("/healthz", health.alive, methods=["GET"]),
-    Route("/readyz", health.ready, methods=["GET"]),
-    Route("/metrics", observe.metrics, methods=["GET"]),
-]
+STORED: dict[str, dict[str, Handler]] = {
+    STUDY: {"GET": wado.instances, "POST": stow.studies},
+    SERIES: {"GET": wado.instances},
+    INSTANCE: {"GET": wado.instance},
+}
+
+
+def routes(*, allow_delete: bool) -> list[BaseRoute]:
+    """Every resource; where deleting is not allowed no resource takes the method."""
+    more: dict[str, Handler] = {"DELETE": delete.instances} if allow_delete else {}
+    stored = [
+        Route(path, by_method(**handlers, **more), methods=[*handlers, *more])
+        for path, handlers in STORED.items()
+    ]
+    return [
+        Mount(access.ROOT, Router([*DICOMWEB, *stored], redirect_slashes=False)),
+        Route("/", page.index, methods=["GET"]),
+        Mount("/page", StaticFiles(directory=page.FOLDER)),
+        Route("/openapi.json", contract.document, methods=["GET"]),
+        Route("/healthz", health.alive, methods=["GET"]),
+        Route("/readyz", health.ready, methods=["GET"]),
+        Route("/metrics", observe.metrics, methods=["GET"]),
+    ]
 
 
 def create(policy: access.Policy, lifespan: Lifespan[Starlette]) -> Starlette:
@@ -100,7 +112,7 @@ def create(policy: access.Policy, lifespan: Lifespan[Starlette]) -> Starlette:
     cors = Middleware(
         access.Cors,
         allow_origins=policy.cors_origins,
-        allow_methods=["GET", "HEAD", "POST"],
+        allow_methods=["GET", "HEAD", "POST", *(["DELETE"] if policy.allow_delete else [])],
         allow_headers=["Accept", "Authorization", "Content-Type", "Range", "If-None-Match", "If-Range"],
         expose_headers=access.EXPOSED,
     )
@@ -112,7 +124,10 @@ def create(policy: access.Policy, lifespan: Lifespan[Starlette]) -> Starlette:
         Middleware(access.Tokens, policy=policy),
     ]
     app = Starlette(
-        routes=ROUTES, middleware=middleware, exception_handlers=problems.HANDLERS, lifespan=lifespan
+        routes=routes(allow_delete=policy.allow_delete),
+        middleware=middleware,
+        exception_handlers=problems.HANDLERS,
+        lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a redirect would not know the public address
     return app

@@ -16,6 +16,7 @@ from typing import Final, Self
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 _EXTENSION: Final = "reelweb.transport"
 
 
@@ -46,8 +47,24 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Show the application its transport."""
+        self._unset_keepalive_if_required()
+        self._drained = 0
         super().on_message_begin()
         self.scope["extensions"] = {_EXTENSION: {"transport": self.transport}}
+
+    def on_body(self, body: bytes) -> None:
+        """What comes after the answer is read and thrown away, so that the client sees it; not for ever."""
+        super().on_body(body)
+        if not self.cycle.response_complete:
+            return
+        self._drained += len(body)
+        if self._drained > DRAINED:
+            self.transport.close()
+        elif not self.transport.is_closing():  # the server forgets the time it gives when anything comes
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
 
 class Client(AbstractContextManager["Client"]):

@@ -151,6 +151,7 @@ class _Sender:
                 return
             await self._send(_DRAINED)
             if self._client.gone():
+                await self._client.cut()  # so that the server takes this for the client's end, not for ours
                 return
             if loop.time() >= renewal:  # a new timer for each piece would cost more than the piece
                 renewal = loop.time() + self._stall_s / 4

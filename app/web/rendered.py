@@ -15,7 +15,7 @@ from app.errors import BadRequest
 from app.index.extents import Located
 from app.pixels import encode
 from app.pixels.encode import Viewport
-from app.pixels.image import Function, Window
+from app.pixels.image import MAX_PIXELS, Function, Window
 from app.pixels.picture import Options
 from app.render import Video
 from app.web import accept
@@ -168,7 +168,7 @@ def _viewport(query: QueryParams) -> Viewport | None:
         raise BadRequest(VIEWPORT) from None
     x, y, source_width, source_height, *more = source + [None] * (4 - len(source))
     fits = all(1 <= side <= encode.MAX_SIDE and side.is_integer() for side in (width, height))
-    if more or not fits or 0 in {source_width, source_height}:
+    if more or not fits or width * height > MAX_PIXELS or 0 in {source_width, source_height}:
         raise BadRequest(VIEWPORT)
     return Viewport(int(width), int(height), x or 0, y or 0, source_width, source_height)
 

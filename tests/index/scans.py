@@ -82,3 +82,6 @@ async def counted(index: Index) -> AsyncIterator[list[str]]:
     await asyncio.sleep(0)  # asyncpg tells its loggers by call_soon
     for one in open_ones:
         one.remove_query_logger(heard)
+
+
+VIDEO = Pixels("7FE00010", "OB", 500, 100, 1, 0, b"\0" * 16, b"", 92, "mp4")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterable, Iterator
+import ssl
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,13 @@ STORED, FAILED, OTHER, REASON, WARNING, URL = (
     "00081190",
 )
 
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates anew for each request
+get = partial(httpx.get, verify=TLS, timeout=30)
+head = partial(httpx.head, verify=TLS, timeout=30)
+post = partial(httpx.post, verify=TLS, timeout=30)
+options = partial(httpx.options, verify=TLS, timeout=30)
+request = partial(httpx.request, verify=TLS, timeout=30)
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -46,9 +55,10 @@ class Archive:
         return f"{self.url}/dicom-web"
 
     def objects(self) -> set[str]:
-        """Every file in the storage, whatever it is."""
+        """Every file in the storage but the journal's records."""
         storage = self.folder / "storage"
-        return {str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file()}
+        files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
+        return {file for file in files if not file.startswith("journal/")}
 
     def column(self, statement: str) -> list[Any]:
         """The first column of a statement's rows."""
@@ -73,7 +83,7 @@ def serving(dsn: str, folder: Path, **settings: Any) -> Iterator[Archive]:
 def store(root: str, *instances: bytes, study: str = "", **headers: str) -> httpx.Response:
     """One STOW request of several parts."""
     address = f"{root}/studies/{study}".rstrip("/")
-    return httpx.post(address, content=make.multipart(instances), headers=MULTIPART | headers, timeout=30)
+    return post(address, content=make.multipart(instances), headers=MULTIPART | headers)
 
 
 def stored(root: str, *instances: bytes) -> list[str]:
@@ -150,7 +160,3 @@ def whole_answer(connection: socket.socket) -> bytes:
 def problem_of(answer: bytes) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
     return document
-
-
-def joined(pieces: Iterable[bytes]) -> bytes:
-    return b"".join(pieces)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.web.access import LOOPBACK_NAMES, Policy, host_of, networks, read_tokens, root
+from app.web.connection import DRAINED
 from tests import cluster, make
 from tests.web import doors
 from tests.web.doors import Archive
@@ -155,16 +156,16 @@ def basic(password: str) -> dict[str, str]:
 @pytest.mark.parametrize("path", ["/dicom-web/studies", "/dicom-web/nothing", "/metrics", "/page"])
 def test_without_a_token_nothing_is_told(guarded: Archive, headers: dict[str, str], path: str) -> None:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    answer = httpx.get(guarded.url + path, headers=raw)
+    answer = doors.get(guarded.url + path, headers=raw)
     doors.is_problem(answer, 401)
     assert answer.headers["www-authenticate"] == 'Bearer realm="reelweb", Basic realm="reelweb"'
 
 
 @pytest.mark.parametrize("headers", [bearer("reader"), basic("reader"), {"Authorization": "bearer reader"}])
 def test_a_token_opens_what_its_scopes_name(guarded: Archive, headers: dict[str, str]) -> None:
-    assert httpx.get(f"{guarded.root}/studies", headers=headers).status_code == 200
-    assert httpx.get(f"{guarded.url}/metrics", headers=headers).status_code == 200
-    answer = httpx.post(f"{guarded.root}/studies", content=b"x", headers=headers | doors.MULTIPART)
+    assert doors.get(f"{guarded.root}/studies", headers=headers).status_code == 200
+    assert doors.get(f"{guarded.url}/metrics", headers=headers).status_code == 200
+    answer = doors.post(f"{guarded.root}/studies", content=b"x", headers=headers | doors.MULTIPART)
     assert "write" in doors.is_problem(answer, 403)
 
 
@@ -172,13 +173,13 @@ def test_who_may_only_write_reads_nothing(guarded: Archive) -> None:
     answer = doors.store(guarded.root, make.instance(), **bearer("writer"))
     assert answer.status_code == 200
     url = answer.json()["00081190"]["Value"][0]
-    assert "read" in doors.is_problem(httpx.get(url, headers=bearer("writer")), 403)
-    assert httpx.get(url, headers=bearer("both")).status_code == 200
+    assert "read" in doors.is_problem(doors.get(url, headers=bearer("writer")), 403)
+    assert doors.get(url, headers=bearer("both")).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json", "/page/page.js"])
 def test_what_holds_nothing_of_a_patient_is_open(guarded: Archive, path: str) -> None:
-    assert httpx.get(guarded.url + path).status_code == 200
+    assert doors.get(guarded.url + path).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,15 @@ def test_no_way_leads_around_the_tokens(guarded: Archive, path: str) -> None:
     with doors.connected(guarded.url) as connection:
         answer = doors.spoken(connection, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     assert answer.split(b" ")[1] in {b"401", b"404"}
+
+
+def test_a_body_without_a_token_is_read_within_a_bound(guarded: Archive) -> None:
+    """So that who sends on sees the answer, and who sends for ever does not keep the server busy."""
+    head = b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n"
+    with doors.connected(guarded.url) as connection:
+        assert doors.spoken(connection, head, bytes(1 << 20)).startswith(b"HTTP/1.1 401 ")
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            connection.sendall(bytes(3 * DRAINED))
 
 
 def test_a_body_without_a_token_is_not_asked_for(guarded: Archive) -> None:
@@ -236,7 +246,7 @@ def test_two_hosts_are_none(guarded: Archive) -> None:
 
 
 def test_health_is_asked_by_any_name(guarded: Archive) -> None:
-    assert httpx.get(f"{guarded.url}/healthz", headers={"Host": "10.1.2.3"}).status_code == 200
+    assert doors.get(f"{guarded.url}/healthz", headers={"Host": "10.1.2.3"}).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
@@ -259,7 +269,7 @@ def preflight(archive: Archive, origin: str, method: str, headers: str) -> httpx
         "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": headers,
     }
-    return httpx.options(f"{archive.root}/studies", headers=asked)
+    return doors.options(f"{archive.root}/studies", headers=asked)
 
 
 @pytest.mark.parametrize(
@@ -296,18 +306,18 @@ def test_a_viewer_can_read_every_answer(
     guarded: Archive, path: str, headers: dict[str, str], status: int
 ) -> None:
     """Errors too: what CORS hides is told as a failed network."""
-    answer = httpx.get(guarded.url + path, headers=headers | {"Origin": OHIF})
+    answer = doors.get(guarded.url + path, headers=headers | {"Origin": OHIF})
     assert answer.status_code == status
     assert answer.headers["access-control-allow-origin"] == OHIF
     assert "Origin" in answer.headers["vary"]
     exposed = set(answer.headers["access-control-expose-headers"].split(", "))
     assert exposed >= {"Content-Range", "Accept-Ranges", "Content-Length", "ETag", "Warning", "X-Request-ID"}
-    stranger = httpx.get(guarded.url + path, headers=headers | {"Origin": "https://evil.example"})
+    stranger = doors.get(guarded.url + path, headers=headers | {"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in stranger.headers
 
 
 def test_without_origins_nobody_is_allowed(archive: Archive) -> None:
-    answer = httpx.get(f"{archive.root}/studies", headers={"Origin": OHIF})
+    answer = doors.get(f"{archive.root}/studies", headers={"Origin": OHIF})
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 

@@ -66,7 +66,7 @@ def sent(archive: Archive) -> dict[str, bytes]:
 
 def get(url: str, encoding: str = "identity", **headers: str) -> httpx.Response:
     more = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.get(f"{url}/metadata", headers={"Accept-Encoding": encoding} | more)
+    return doors.get(f"{url}/metadata", headers={"Accept-Encoding": encoding} | more)
 
 
 def uris(node: Any) -> list[str]:
@@ -116,7 +116,7 @@ def _replace_uris(node: Any) -> None:
 def test_every_address_in_it_gives_the_very_bytes(archive: Archive, sent: dict[str, bytes]) -> None:
     for url, data in sent.items():
         found = uris(get(url).json())
-        values = {uri.partition("/bulkdata/")[2]: httpx.get(uri).content for uri in found}
+        values = {uri.partition("/bulkdata/")[2]: doors.get(uri).content for uri in found}
         assert all(uri.startswith(f"{url}/bulkdata/") for uri in found)
         read = doors.read(data)
         assert values["7FE00010"] == read.PixelData
@@ -144,7 +144,7 @@ def level(request: pytest.FixtureRequest, archive: Archive, sent: dict[str, byte
 
 def raw(url: str, encoding: str) -> tuple[httpx.Headers, bytes]:
     headers = {"Accept-Encoding": encoding}
-    with httpx.stream("GET", f"{url}/metadata", headers=headers) as answer:
+    with httpx.stream("GET", f"{url}/metadata", headers=headers, verify=doors.TLS) as answer:
         return answer.headers, b"".join(answer.iter_raw())
 
 
@@ -186,7 +186,7 @@ def test_it_is_not_sent_again_to_who_has_it(level: str) -> None:
 
 
 def test_head_is_get_without_a_body(level: str) -> None:
-    head = httpx.head(f"{level}/metadata", headers={"Accept-Encoding": "gzip"})
+    head = doors.head(f"{level}/metadata", headers={"Accept-Encoding": "gzip"})
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["etag"] == get(level, "gzip").headers["etag"]
 
@@ -220,7 +220,7 @@ def test_a_video_is_told_as_one_once_it_can_be_played(archive: Archive, tmp_path
     """(0008,3002), which makes viewers play it; the tag of the answer changes with it."""
     made = make_video.instance(tmp_path / "v.dcm")
     (url,) = doors.stored(archive.root, made.path.read_bytes())
-    assert httpx.get(f"{url}/rendered").status_code == 200
+    assert doors.get(f"{url}/rendered").status_code == 200
     deadline = time.monotonic() + 10
     while "00083002" not in (told := get(url).json()[0]):
         assert time.monotonic() < deadline
@@ -273,6 +273,6 @@ def test_the_python_client_retrieves_metadata(archive: Archive, sent: dict[str, 
     assert len(client.retrieve_study_metadata(STUDY)) == 3
     assert len(client.retrieve_series_metadata(STUDY, SERIES)) == 2
     told = client.retrieve_instance_metadata(STUDY, SERIES, next(iter(sent)).rpartition("/")[2])
-    read = Dataset.from_json(json.dumps(told), bulk_data_uri_handler=lambda uri: httpx.get(uri).content)
+    read = Dataset.from_json(json.dumps(told), bulk_data_uri_handler=lambda uri: doors.get(uri).content)
     assert read.PatientName == "Müller^Jörg=ミュラー"
     assert read.PixelData == bytes(range(32))

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -39,7 +38,7 @@ def lines(capfd: pytest.CaptureFixture[str]) -> Iterator[list[dict[str, Any]]]:
 
 
 def test_one_line_for_each_request(archive: Archive, lines: list[dict[str, Any]]) -> None:
-    answer = httpx.get(f"{archive.root}/studies?PatientName=x")
+    answer = doors.get(f"{archive.root}/studies?PatientName=x")
     (line,) = until(lines, 1)
     assert line["event"] == "request"
     assert (line["method"], line["path"], line["status"]) == ("GET", "/dicom-web/studies", 200)
@@ -73,8 +72,8 @@ def test_no_line_and_no_error_holds_anything_of_a_patient(
         ),
         doors.store(archive.root, kept[:-9], b"Geheim" * 50),
         doors.store(archive.root, make.instance(**names), study="1.2.3"),
-        httpx.post(f"{archive.root}/studies", content=b"Geheim", headers={"Content-Type": "geheim/x"}),
-        httpx.post(
+        doors.post(f"{archive.root}/studies", content=b"Geheim", headers={"Content-Type": "geheim/x"}),
+        doors.post(
             f"{archive.root}/studies",
             content=b"--b\r\nGeheim^Gerda\r\n\r\n",
             headers={"Content-Type": "multipart/related; boundary=b"},
@@ -91,10 +90,10 @@ def test_no_line_and_no_error_holds_anything_of_a_patient(
         "/studies/1.2/Geheim",
         "/studies/Geheim/series",
     )
-    answers += [httpx.get(archive.root + path) for path in paths]
+    answers += [doors.get(archive.root + path) for path in paths]
     hostile = {"Accept": "geheim/*, */*;q=0.1", "X-Patient": "Geheim", "Authorization": "Bearer s3cret"}
     more = ("/rendered?window=Geheim", "/frames/Geheim", "/bulkdata/Geheim", "/metadata?geheim=1", "")
-    answers += [httpx.get(url + path, headers=hostile) for path in more]
+    answers += [doors.get(url + path, headers=hostile) for path in more]
     until(lines, len(answers))
     time.sleep(0.05)
     out, err = capfd.readouterr()
@@ -106,8 +105,8 @@ def test_no_line_and_no_error_holds_anything_of_a_patient(
 
 
 def test_an_unknown_path_is_not_repeated(archive: Archive, lines: list[dict[str, Any]]) -> None:
-    httpx.get(f"{archive.url}/Doe/Jane")
-    httpx.get(f"{archive.root}/Doe/Jane")
+    doors.get(f"{archive.url}/Doe/Jane")
+    doors.get(f"{archive.root}/Doe/Jane")
     assert [line["path"] for line in until(lines, 2)] == ["", ""]
 
 
@@ -129,15 +128,15 @@ def test_a_client_that_leaves_is_no_error(archive: Archive, lines: list[dict[str
     time.sleep(0.1)
     assert [line["event"] for line in lines] == ["request"] * 3
     assert {line["status"] for line in lines} == {200, 499}
-    assert httpx.get(f"{archive.url}/readyz").status_code == 200
+    assert doors.get(f"{archive.url}/readyz").status_code == 200
 
 
 def test_requests_are_counted_by_what_they_ask(archive: Archive) -> None:
     """Few values, however many addresses there are; what stores and what searches are told apart."""
     doors.stored(archive.root, make.instance())
     for path in ("/studies", "/series?x=1", "/studies/1.2.3/metadata", "/Doe^Jane", "/studies/Doe^Jane"):
-        httpx.get(archive.root + path)
-    answer = httpx.get(f"{archive.url}/metrics")
+        doors.get(archive.root + path)
+    answer = doors.get(f"{archive.url}/metrics")
     assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
     for sample in (
         'reelweb_requests_total{method="GET",route="qido.studies",status="200"}',

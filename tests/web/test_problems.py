@@ -45,7 +45,7 @@ NOTHING = "/dicom-web/studies/1.2/series/1.2/instances/1.2"
     ],
 )
 def test_an_error_is_a_problem_document(archive: Archive, method: str, path: str, status: int) -> None:
-    answer = httpx.request(method, archive.url + path)
+    answer = doors.request(method, archive.url + path)
     if method == "BREW":  # not even HTTP to the server
         assert answer.status_code in {400, 405}
         return
@@ -56,7 +56,7 @@ def test_an_error_is_a_problem_document(archive: Archive, method: str, path: str
 def test_every_request_has_an_id_of_its_own(archive: Archive) -> None:
     """Whatever the client calls it: an id of ours cannot be forged into the log."""
     answers = [
-        httpx.get(archive.url + path, headers={"X-Request-ID": "mine"})
+        doors.get(archive.url + path, headers={"X-Request-ID": "mine"})
         for path in ("/dicom-web/studies", "/dicom-web/studies", "/nothing", "/healthz", "/")
     ]
     ids = [answer.headers.get_list("x-request-id") for answer in answers]
@@ -72,8 +72,8 @@ def test_what_is_gone_from_the_storage_is_told_before_the_status(archive: Archiv
     )
     Path(archive.folder / "storage" / key).unlink()
     for path in ("?accept=application/dicom", "", "/frames/1", "/bulkdata/7FE00010"):
-        doors.is_problem(httpx.get(url + path), 404)
-    assert httpx.get(f"{url}/metadata").status_code == 200
+        doors.is_problem(doors.get(url + path), 404)
+    assert doors.get(f"{url}/metadata").status_code == 200
 
 
 def failing(error: Exception) -> Callable[[Request], Awaitable[Response]]:

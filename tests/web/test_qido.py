@@ -53,7 +53,7 @@ def filled(archive: Archive) -> Archive:
 
 
 def get(archive: Archive, path: str, **headers: str) -> httpx.Response:
-    return httpx.get(archive.root + path, headers=headers)
+    return doors.get(archive.root + path, headers=headers)
 
 
 def found(answer: httpx.Response, tag: str = "0020000D") -> list[str]:
@@ -224,7 +224,7 @@ def test_the_series_of_a_study_are_found_with_what_ohif_reads(filled: Archive) -
 def test_the_fallback_thumbnail_of_ohif_finds_one_instance(filled: Archive) -> None:
     answer = get(filled, f"/studies/{CT}/series/{CT_SERIES}/instances?limit=1&includefield=00080018")
     (row,) = answer.json()
-    assert httpx.get(row["00081190"]["Value"][0]).status_code == 200
+    assert doors.get(row["00081190"]["Value"][0]).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_the_accept_parameter_goes_before_the_header(filled: Archive) -> None:
 
 
 def test_head_is_get_without_a_body(filled: Archive) -> None:
-    whole, head = get(filled, "/studies"), httpx.head(f"{filled.root}/studies")
+    whole, head = get(filled, "/studies"), doors.head(f"{filled.root}/studies")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == str(len(whole.content))
 

@@ -42,7 +42,7 @@ def one(mixed: dict[str, bytes]) -> tuple[str, bytes]:
 
 
 def get(url: str, accept: str = "", **headers: str) -> httpx.Response:
-    return httpx.get(url, headers={"Accept": accept} | {k.replace("_", "-"): v for k, v in headers.items()})
+    return doors.get(url, headers={"Accept": accept} | {k.replace("_", "-"): v for k, v in headers.items()})
 
 
 ALL = [
@@ -162,7 +162,7 @@ def test_what_cannot_be_made_is_406(one: tuple[str, bytes], accept: str) -> None
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_what_is_not_stored_is_404(archive: Archive, mixed: dict[str, bytes], path: str, method: str) -> None:
-    answer = httpx.request(method, f"{archive.root}/{path}")
+    answer = doors.request(method, f"{archive.root}/{path}")
     assert answer.status_code == 404
     if method == "GET":
         doors.is_problem(answer, 404)
@@ -176,10 +176,10 @@ def test_an_instance_of_another_study_or_series_is_404(archive: Archive, one: tu
 
 @pytest.mark.parametrize("accept", ["application/dicom", "multipart/related", "*/*"])
 def test_head_tells_what_get_would(one: tuple[str, bytes], accept: str) -> None:
-    get_, head = get(one[0], accept), httpx.head(one[0], headers={"Accept": accept})
+    get_, head = get(one[0], accept), doors.head(one[0], headers={"Accept": accept})
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == get_.headers["content-length"]
-    assert httpx.head(one[0].rpartition("/instances")[0]).status_code == 200
+    assert doors.head(one[0].rpartition("/instances")[0]).status_code == 200
 
 
 def test_an_instance_is_not_sent_again_to_who_has_it(one: tuple[str, bytes]) -> None:
@@ -188,7 +188,7 @@ def test_an_instance_is_not_sent_again_to_who_has_it(one: tuple[str, bytes]) -> 
     etag, modified = first.headers["etag"], first.headers["last-modified"]
     assert etag.startswith('"')
     for condition in ({"If-None-Match": etag}, {"If-None-Match": f'"x", W/{etag}'}, {"If-None-Match": "*"}):
-        again = httpx.get(url, headers={"Accept": "application/dicom"} | condition)
+        again = doors.get(url, headers={"Accept": "application/dicom"} | condition)
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == etag
     assert get(url, "application/dicom", If_Modified_Since=modified).status_code == 304

@@ -133,7 +133,8 @@ function picture(url, alt) {
 }
 
 function video(url, label) {
-  const player = element('video', { controls: true, playsInline: true, preload: 'metadata', src: `${url}/rendered` });
+  const player = element('video',
+    { controls: true, playsInline: true, preload: 'metadata', poster: `${url}/thumbnail?viewport=640,480`, src: `${url}/rendered` });
   player.setAttribute('aria-label', label);
   // A player does not tell why: ask again what it was answered.
   player.onerror = async () => {

@@ -1,0 +1,1 @@
+"""What keeps an archive honest: sweep, verify, reindex."""
