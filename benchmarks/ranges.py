@@ -1,27 +1,31 @@
 """206 answers from random positions of a virtual MP4, beside nginx serving the plain MP4 from the same disk.
 
 MB per CPU second of the processes that serve, PostgreSQL's included; whose turn it is alternates.
-python benchmarks/ranges.py [s3]        # s3: objects in SeaweedFS, beside a plain obstore loop in a process
+python benchmarks/ranges.py [1] [2] [s3]    # workers; s3: objects in SeaweedFS, beside a plain loop of obstore
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx
+import obstore
 import psutil
+from obstore.store import S3Store
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import nginx
-from benchmarks.serving import MIB, own, postgres, serving
-from tests import make_video
+from benchmarks.serving import MIB, everything, serving
+from tests import make_video, seaweed
 from tests.serving import ROOT, Server
 
 SIZES = (64 << 10, 256 << 10, 1 * MIB, 4 * MIB)
@@ -48,7 +52,12 @@ class Figures:
 
 
 def cpu(processes: Sequence[psutil.Process]) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
+    """Of those that still run."""
+    spent = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            spent += sum(process.cpu_times()[:2])
+    return spent
 
 
 def turn(figures: Figures, url: str, length: int, size: int, processes: Sequence[psutil.Process]) -> None:
@@ -97,13 +106,44 @@ def beside_nginx(workers: int, folder: Path, video: Path) -> None:
     with serving(workers) as server, nginx.serving(folder) as (address, theirs):
         url = stored(server, video)
         length = copied(url, folder / "plain.mp4")
-        ours = [*own(server), *postgres(server)]
+        time.sleep(3)  # the poster is made
+        ours = everything(server)
         for size in SIZES:
             mine, its = Figures(), Figures()
             for _ in range(TURNS):
-                turn(mine, url, length, size, [*ours, *postgres(server)])
+                turn(mine, url, length, size, ours)
                 turn(its, f"{address}/plain.mp4", length, size, theirs)
             print(line(size, f"{workers} worker(s)", mine, its), flush=True)
+
+
+def beside_obstore(folder: Path, video: Path) -> None:
+    """Both read the same S3; it has other processes, which are not counted."""
+    with seaweed.running() as s3:
+        os.environ |= seaweed.CREDENTIALS
+        place = {"storage_url": f"s3://{seaweed.BUCKET}/a", "s3_endpoint": s3.endpoint}
+        with serving(1, **place) as server:
+            url = stored(server, video)
+            length = copied(url, folder / "plain.mp4")
+            store = S3Store(
+                seaweed.BUCKET, config={"endpoint": s3.endpoint}, client_options={"allow_http": True}
+            )
+            obstore.put(store, "plain", folder / "plain.mp4")
+            time.sleep(3)
+            ours = everything(server)
+            for size in SIZES:
+                mine, its = Figures(), Figures()
+                for _ in range(TURNS):
+                    turn(mine, url, length, size, ours)
+                    loop(its, s3.endpoint, length, size)
+                print(line(size, "S3", mine, its), flush=True)
+
+
+def loop(figures: Figures, endpoint: str, length: int, size: int) -> None:
+    words = (endpoint, seaweed.BUCKET, "plain", length, size, CONNECTIONS, SECONDS)
+    program = [sys.executable, str(ROOT / "benchmarks/obstore_load.py"), *map(str, words)]
+    told = subprocess.run(program, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    figures.answers, figures.sent = figures.answers + int(told[0]), figures.sent + int(told[1])
+    figures.seconds, figures.cpu = figures.seconds + float(told[2]), figures.cpu + float(told[3])
 
 
 def within(work: Callable[[Path, Path], None]) -> None:
@@ -116,9 +156,14 @@ def within(work: Callable[[Path, Path], None]) -> None:
 
 
 def main() -> None:
-    print(f"{'range':>10}  {'':14} {'MB/CPU s':>8} {'nginx':>8}")
-    for workers in [int(word) for word in sys.argv[1:]] or (1, 2):
+    wanted = sys.argv[1:] or ["1", "2", "s3"]
+    if {"1", "2"} & set(wanted):
+        print(f"{'range':>10}  {'':14} {'MB/CPU s':>8} {'nginx':>8}")
+    for workers in (int(word) for word in wanted if word.isdigit()):
         within(partial(beside_nginx, workers))
+    if "s3" in wanted:
+        print(f"{'range':>10}  {'':14} {'MB/CPU s':>8} {'obstore':>8}")
+        within(beside_obstore)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
@@ -37,21 +37,20 @@ def free_port() -> int:
 @contextmanager
 def serving(workers: int = 1, **settings: str) -> Iterator[Server]:
     """Serve from an empty folder until the block ends."""
-    told: dict[str, Any] = {"workers": str(workers), "log_level": "error"} | settings
-    with folder() as path, processes.serving(path, **told) as server:
+    told = {"workers": str(workers), "log_level": "error"} | settings
+    with folder() as path, processes.serving(path, cwd=None, prefix=(), arguments=(), **told) as server:
         yield server
 
 
-def own(server: Server) -> list[psutil.Process]:
+def children(server: Server) -> list[psutil.Process]:
     """All processes of the server but PostgreSQL's."""
-    parent = psutil.Process(server.process.pid)
-    return [parent, *(p for p in parent.children(recursive=True) if "postgres" not in p.name())]
+    return [process for process in everything(server) if "postgres" not in process.name()]
 
 
-def postgres(server: Server) -> list[psutil.Process]:
-    """PostgreSQL's."""
+def everything(server: Server) -> list[psutil.Process]:
+    """All processes of the server."""
     parent = psutil.Process(server.process.pid)
-    return [p for p in parent.children(recursive=True) if "postgres" in p.name()]
+    return [parent, *parent.children(recursive=True)]
 
 
 @dataclass
@@ -75,7 +74,7 @@ class Memory:
     def _sample(self) -> None:
         while not self._over.wait(0.1):
             sizes = []
-            for process in own(self.server):
+            for process in children(self.server):
                 try:
                     sizes.append(process.memory_info().rss)
                 except psutil.NoSuchProcess:

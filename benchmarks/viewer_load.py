@@ -1,6 +1,6 @@
 """Many viewers of one video, each from a random position at its own pace, and some that stopped reading.
 
-python benchmarks/viewer_load.py URL LENGTH VIEWERS STALLED ARRIVE_S WATCH_S    # prints one JSON object
+python benchmarks/viewer_load.py URL LENGTH MOVING NEVER_READ STOPPED ARRIVE_S WATCH_S    # prints one JSON object
 A viewer has started when two seconds of video are there; it stalls when it has seen all that came.
 """
 
@@ -99,9 +99,9 @@ async def arrive(kind: type[Viewer], url: str, length: int, random: Random, dela
 
 
 async def watch(url: str, numbers: list[int]) -> dict[str, Any]:
-    length, count, stalled, arrive_s, watch_s = numbers
+    length, moving, fresh, drained, arrive_s, watch_s = numbers
     random = Random(7)
-    kinds = [Viewer] * count + [NeverDrained, StoppedLater] * (stalled // 2)
+    kinds = [Viewer] * moving + [NeverDrained] * fresh + [StoppedLater] * drained
     coming = [arrive(kind, url, length, random, random.random() * arrive_s) for kind in kinds]
     viewers = await asyncio.gather(*coming)
     before = time.process_time()

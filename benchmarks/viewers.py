@@ -20,29 +20,30 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.ranges import cpu, stored, within
-from benchmarks.serving import own, serving
+from benchmarks.serving import children, serving
 from tests.serving import ROOT, Server
 
 ARRIVE_S, WATCH_S, STALLED, WORKERS = 30, 20, 1000, 2
+Viewers = tuple[int, int, int]  # moving, never reading, reading a mebibyte and no more
 
 
 def web(server: Server) -> list[psutil.Process]:
-    return [process for process in own(server) if "web-worker" in process.cmdline()]
+    return [process for process in children(server) if "web-worker" in process.cmdline()]
 
 
 def memory(processes: list[psutil.Process]) -> int:
     return sum(int(process.memory_full_info().uss) for process in processes)
 
 
-def load(url: str, length: int, viewers: int, stalled: int, arrive_s: int, watch_s: int) -> dict[str, Any]:
-    words = (url, length, viewers, stalled, arrive_s, watch_s)
+def load(url: str, length: int, viewers: Viewers, arrive_s: int, watch_s: int) -> dict[str, Any]:
+    words = (url, length, *viewers, arrive_s, watch_s)
     program = [sys.executable, str(ROOT / "benchmarks/viewer_load.py"), *map(str, words)]
     done = subprocess.run(program, check=True, capture_output=True, text=True, timeout=300)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
 
-def measured(server: Server, url: str, length: int, viewers: int, stalled: int) -> None:
+def measured(server: Server, url: str, length: int, viewers: Viewers) -> None:
     processes = web(server)
     before, began = memory(processes), time.perf_counter()
     peak, over = [before], threading.Event()
@@ -54,13 +55,13 @@ def measured(server: Server, url: str, length: int, viewers: int, stalled: int) 
     watching = threading.Thread(target=sample)
     watching.start()
     spent = cpu(processes)
-    told = load(url, length, viewers, stalled, ARRIVE_S, WATCH_S)
+    told = load(url, length, viewers, ARRIVE_S, WATCH_S)
     took = time.perf_counter() - began
     over.set()
     watching.join()
-    each = (peak[0] - before) / max(viewers + stalled, 1) / 1024
+    each = (peak[0] - before) / sum(viewers) / 1024
     print(
-        f"{viewers:6d} +{stalled:5d} stopped   started {told['started']:6d}  lost {told['lost']:4d}"
+        f"{viewers[0]:6d} moving {viewers[1]:5d} never read {viewers[2]:5d} stopped   started {told['started']:6d}  lost {told['lost']:4d}"
         f"  stalled {told['stalled']:4d}   start p50 {told['p50'] or 0:.3f} p99 {told['p99'] or 0:.3f} max {told['max'] or 0:.3f} s"
         f"   {told['sent'] / 1e6 / took:5.0f} MB/s  server CPU {100 * (cpu(processes) - spent) / took:4.0f} %"
         f"  client {100 * told['client_cpu']:3.0f} %   {each:6.1f} KiB each",
@@ -69,16 +70,14 @@ def measured(server: Server, url: str, length: int, viewers: int, stalled: int) 
 
 
 def run(viewers: list[int], _folder: Path, video: Path) -> None:
-    with serving(WORKERS) as server:
-        url = stored(server, video)
-        length = int(httpx.head(url, headers={"Accept": "video/mp4"}).headers["content-length"])
-        load(url, length, 20, 0, 1, 1)  # what is made once is there
-        for number in viewers:
-            measured(server, url, length, number, 0)
-            time.sleep(3)
-        measured(server, url, length, 0, STALLED)
-        time.sleep(3)
-        measured(server, url, length, viewers[0], STALLED)
+    rounds = [(number, 0, 0) for number in viewers]
+    rounds += [(0, STALLED, 0), (0, 0, STALLED), (viewers[0], STALLED // 2, STALLED // 2)]
+    for moving, fresh, drained in rounds:  # each on a server of its own: freed memory is kept by malloc
+        with serving(WORKERS) as server:
+            url = stored(server, video)
+            length = int(httpx.head(url, headers={"Accept": "video/mp4"}).headers["content-length"])
+            load(url, length, (50, 0, 0), 1, 1)  # what is made once is there
+            measured(server, url, length, (moving, fresh, drained))
 
 
 def main() -> None:

@@ -95,9 +95,9 @@ class LocalStorage:
             for entry in page:
                 yield entry
 
-    async def sweep(self, older_than_s: float) -> int:
+    async def sweep(self, age_s: float) -> int:
         """Remove unfinished uploads that were not written to for so long, by the file system's own clock."""
-        return await self._reading(self._swept, older_than_s)
+        return await self._reading(self._swept, age_s)
 
     async def check(self) -> None:
         """Raise `Unavailable` when the folder does not answer or cannot be written."""
@@ -114,7 +114,7 @@ class LocalStorage:
         self._nowait = local_files.can_nowait(probe)
         probe.unlink()
 
-    def _swept(self, older_than_s: float) -> int:
+    def _swept(self, age_s: float) -> int:
         probe = self._temporary / str(uuid7())
         probe.touch()
         now = probe.stat().st_mtime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEFAULT_REGION: Final = "us-east-1"
+SWEEP_EVERY_S: Final = 6 * 3600.0
 _PAGE: Final = 1000
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _BEYOND: Final = " (416)"
@@ -69,9 +71,16 @@ class ObjectStorage:
     pieces: Final = Pieces(smallest=256 << 10, largest=1 << 20, ahead=True)
 
     def __init__(
-        self, bucket: Bucket, *, signer: Keys | None = None, budget: int = 256 << 20, hashers: int = 2
+        self,
+        bucket: Bucket,
+        *,
+        signer: Keys | None = None,
+        budget: int = 256 << 20,
+        hashers: int = 2,
+        longest_upload_s: float = 7 * 86400,
     ) -> None:
         self._bucket, self._signer = bucket, signer
+        self._longest_upload_s, self._next_sweep = longest_upload_s, 0.0
         self._budget = Budget(budget)
         self._hashers = ThreadPoolExecutor(hashers, "storage-hash")
         self._reader = _store(bucket, timedelta(seconds=bucket.timeout_s))
@@ -128,13 +137,19 @@ class ObjectStorage:
             await self.read(_PROBE, 0, 1)
 
     async def sweep(self, age_s: float) -> int:
-        """Abort multipart uploads of ours that were begun so long ago and never ended."""
-        if (
-            self._signer is None
-        ):  # a role's credentials are obstore's secret: the bucket needs a lifecycle rule
+        """Abort multipart uploads of ours that were begun so long ago and never ended.
+
+        S3 knows only when an upload was begun, and a large one runs for hours: none is swept before the
+        longest one would have ended. Asking costs, so it is asked now and then.
+        """
+        now = time.monotonic()
+        # a role's credentials are obstore's secret: such a bucket needs a lifecycle rule
+        if self._signer is None or now < self._next_sweep:
             return 0
+        self._next_sweep = now + SWEEP_EVERY_S
+        age = timedelta(seconds=max(age_s, self._longest_upload_s))
         with _reasons():
-            return await asyncio.to_thread(self._sweep, self._signer, timedelta(seconds=age_s))
+            return await asyncio.to_thread(self._sweep, self._signer, age)
 
     def _sweep(self, signer: Keys, age: timedelta) -> int:
         bucket = self._bucket

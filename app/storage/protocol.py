@@ -72,8 +72,8 @@ class Storage(Protocol):
     def list(self, prefix: str) -> AsyncIterator[Entry]:
         """Every object whose key starts so; what comes or goes meanwhile may be missing."""
 
-    async def sweep(self, older_than_s: float) -> int:
-        """Remove what uploads that died left unseen, nothing written to within `older_than_s`; how many."""
+    async def sweep(self, age_s: float) -> int:
+        """Remove what uploads that died left unseen, nothing written to within `age_s`; how many."""
 
     async def check(self) -> None:
         """Raise `Unavailable` when the storage does not answer."""

@@ -8,9 +8,11 @@ from time import monotonic
 from typing import Final
 
 from app.extent import Extent, Extents
-from app.storage.protocol import Storage
+from app.storage.protocol import Pieces, Storage
 
 _AT_ONCE_S: Final = 0.005
+_IN_A_ROW: Final = 512 << 10
+_SHORT: Final = 4 << 20  # a range that a player fetches; it will take it
 _TURN: Final = 1 << 20
 _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another read
 
@@ -18,28 +20,26 @@ Run = list[Extent]
 
 
 async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryview, None]:
-    """The bytes in order. Pieces grow while they are taken at once and are small again after a wait.
+    """The bytes in order, in pieces that grow while they are taken at once and are small after a wait.
 
     Raises what `Storage.read` raises: a piece is whole and right, or it does not come.
     """
-    runs, pieces = _Runs(extents), storage.pieces
-    short = extents.length <= pieces.largest
-    piece, turn, prompt = pieces.largest if short else pieces.smallest, 0, False
+    runs, pace = _Runs(extents), _Pace(storage.pieces, extents.length)
+    turn = 0
     ahead: asyncio.Task[memoryview] | None = None
     try:
         while True:
             if ahead:
                 buffer, ahead = await ahead, None
-            elif run := runs.next(piece):
+            elif run := runs.next(pace.piece):
                 buffer = await _read(storage, run)
             else:
                 return
-            if prompt and pieces.ahead and (run := runs.next(piece)):
+            if pace.prompt and storage.pieces.ahead and (run := runs.next(pace.piece)):
                 ahead = asyncio.create_task(_read(storage, run))
             given = monotonic()
             yield buffer
-            prompt = monotonic() - given < _AT_ONCE_S
-            piece = min(2 * piece, pieces.largest) if prompt else pieces.smallest
+            pace.taken(len(buffer), monotonic() - given)
             turn += len(buffer)
             if (
                 turn >= _TURN
@@ -50,6 +50,28 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
         if ahead:
             ahead.add_done_callback(_seen)
             ahead.cancel()
+
+
+class _Pace:
+    """How much to read at a time: large for a short range, and for who takes half a mebibyte at once.
+
+    What a client does not take is held, mostly by many at a time: who has to be waited for gets small pieces.
+    """
+
+    def __init__(self, pieces: Pieces, length: int) -> None:
+        self._pieces = pieces
+        self.piece = pieces.largest if length <= _SHORT else pieces.smallest
+        self.prompt = False
+        self._in_a_row = 0
+
+    def taken(self, length: int, after_s: float) -> None:
+        """The client took so much in so much time."""
+        self.prompt = after_s < _AT_ONCE_S
+        self._in_a_row = self._in_a_row + length if self.prompt else 0
+        if not self.prompt:
+            self.piece = self._pieces.smallest // 2
+        elif self._in_a_row >= _IN_A_ROW:
+            self.piece = self._pieces.largest
 
 
 def _seen(task: asyncio.Task[memoryview]) -> None:

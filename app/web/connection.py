@@ -25,6 +25,8 @@ _EXTENSION: Final = "reelweb.transport"
 # Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
 # as well, but the speed of a distant one too: it has to hold everything that is under way.
 UNSENT: Final = 128 << 10
+# More than this in the transport holds the sender back: a header does not, every piece of a stream does.
+HELD: Final = 16 << 10
 
 
 class Protocol(HttpToolsProtocol):
@@ -33,6 +35,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Bound what the kernel holds for a viewer that does not read."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(HELD)
         listening = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_NOTSENT_LOWAT") and listening.family in {socket.AF_INET, socket.AF_INET6}:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)

@@ -122,32 +122,27 @@ class _Sender:
     async def run(self, response: Response, pieces: Pieces, length: int | None) -> None:
         async with aclosing(pieces):
             # Read before the status is sent: an object that is gone is an error that the client can read.
-            first = await anext(pieces, b"")
+            self._first: bytes | memoryview | None = await anext(pieces, b"")
             await self._send(_start(response))
-            if len(first) == length:
-                await self._send(_message(first, more=False))
+            if len(self._first) == length:
+                await self._send(_message(self._first, more=False))
                 return
             with self._client:
-                await self._send_all(first, pieces, length)
+                await self._send_all(pieces, length)
 
-    async def _send_all(self, first: bytes | memoryview, pieces: Pieces, length: int | None) -> None:
+    async def _send_all(self, pieces: Pieces, length: int | None) -> None:
         try:
             async with asyncio.timeout(self._stall_s) as stall:
-                await self._send_each(first, pieces, length, stall)
+                await self._send_each(pieces, length, stall)
         except (TimeoutError, ReelwebError) as error:
             reason = str(error) or "The client takes nothing."
             _log.warning("answer cut short", path=self._path, reason=reason)
             if not await self._client.cut():
                 raise RuntimeError("an answer was cut short") from error
 
-    async def _send_each(
-        self,
-        piece: bytes | memoryview | None,
-        pieces: Pieces,
-        length: int | None,
-        stall: asyncio.Timeout,
-    ) -> None:
+    async def _send_each(self, pieces: Pieces, length: int | None, stall: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
+        piece, self._first = self._first, None  # a frame that kept it would keep it as long as the viewer
         renewal, sent = loop.time(), 0
         while piece is not None:
             sent += len(piece)
@@ -156,6 +151,7 @@ class _Sender:
                 return
             await self._send(_DRAINED)
             if self._client.gone():
+                await self._client.cut()  # so that the server takes this for the client's end, not for ours
                 return
             if loop.time() >= renewal:  # a new timer for each piece would cost more than the piece
                 renewal = loop.time() + self._stall_s / 4

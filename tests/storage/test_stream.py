@@ -62,11 +62,11 @@ async def test_a_range_of_the_stream_is_that_slice_of_the_whole(
 
 
 async def test_pieces_grow_while_they_are_taken_at_once(filled: Storage) -> None:
-    sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 0, 3_000_000)]))]
+    sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 0, 5_000_000)]))]
     smallest, largest = filled.pieces.smallest, filled.pieces.largest
-    assert sizes[:2] == [smallest, 2 * smallest]
+    assert sizes[0] == smallest
     assert max(sizes) == largest
-    assert sum(sizes) == 3_000_000
+    assert sum(sizes) == 5_000_000
 
 
 async def test_a_viewer_that_waits_is_given_small_pieces(filled: Storage) -> None:
@@ -77,12 +77,15 @@ async def test_a_viewer_that_waits_is_given_small_pieces(filled: Storage) -> Non
             waited = len(sizes)
         sizes.append(len(piece))
     # what was asked for ahead had its length already
-    assert sizes[waited + 1 + filled.pieces.ahead] <= 2 * filled.pieces.smallest
+    if not filled.pieces.ahead:
+        small = filled.pieces.smallest // 2
+        assert sizes[waited + 1 : waited + 3] == [small, small]
+    assert filled.pieces.largest in sizes[waited + 1 :]  # it reads at once again
 
 
 async def test_a_short_range_is_one_piece(filled: Storage) -> None:
     """A viewer's seek costs one read."""
-    for length in (1, filled.pieces.largest):
+    for length in (1, 200_000, filled.pieces.largest):
         sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 5, length)]))]
         assert sizes == [length]
 
