@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+<<<<<<< HEAD
 .PHONY: setup run fix check test test-all chaos bench pins
+=======
+.PHONY: setup run fix check test test-all bench fuzz pins
+>>>>>>> main
 
 define need_python
 @$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "reelweb needs Python 3.11 or newer with venv: make $@ PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -46,6 +50,11 @@ test-all: setup
 
 bench: setup
 	for program in $(filter-out benchmarks/__init__.py benchmarks/serving.py,$(wildcard benchmarks/*.py)); do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+FUZZ_SECONDS ?= 600
+
+fuzz: setup ## hostile bytes for the scanner; its finds go to fuzz/corpus
+	$(BIN)/python fuzz/scan.py fuzz/corpus -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -artifact_prefix=fuzz/
 
 pins: setup ## compile both requirement files anew
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.txt

@@ -7,28 +7,28 @@ anew. A header made twice is the same header, so nothing needs to be undone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from app import retrieve
+from app.dicom.normalise import Normaliser
 from app.errors import ReelwebError
 from app.extent import Extents, Span
 from app.index import renditions
 from app.index.extents import Located
 from app.index.renditions import Job
 from app.storage import keys
-from app.storage.protocol import put
-from app.storage.stream import read_all
+from app.storage.stream import read_all, stream
 from app.tools import Tools
 from app.upkeep import sweep
 from app.video import Unplayable, faststart, poster
 
 log = structlog.get_logger()
 
-_GIVEN_UP: Final = "The video could not be prepared; the stored original can still be retrieved."
+_GIVEN_UP: Final = "The rendition could not be made; the stored original can still be retrieved."
 
 # Containers that the scanner knows and no header alone turns into an MP4.
 _NOT_YET: Final = {
@@ -55,7 +55,7 @@ class Knobs:
 class Product:
     """What becomes a rendition: the bytes of its own object, the layout of the whole, its media type."""
 
-    content: bytes = field(repr=False)
+    content: AsyncIterator[bytes]
     layout: tuple[Span, ...]
     media_type: str
 
@@ -113,7 +113,10 @@ async def _made(tools: Tools, job: Job, make: Maker, knobs: Knobs) -> bool:
 async def _keep(tools: Tools, job: Job, product: Product) -> None:
     """Its object is durable before the row tells of it."""
     key = await tools.index.pending.reserve(keys.rendition())
-    kept = await put(tools.storage, key, product.content)
+    async with tools.storage.upload(key) as upload:
+        async for piece in product.content:
+            await upload.write(piece)
+    kept = upload.stored
     # Should this raise, the row may tell of the object all the same: it stays, and the sweeper judges.
     mine = await renditions.finish(
         tools.index, job, kept.key, kept.size, product.layout, product.media_type, kept.dataset_sha256
@@ -130,7 +133,7 @@ async def _mp4(tools: Tools, located: Located) -> Product:
         raise Unplayable(_NOT_YET.get(pixels.container, _UNKNOWN))
     stored = await retrieve.stream(tools, located)
     plan = await faststart.plan(_reader(tools, stored), stored.length)
-    return Product(plan.header, plan.layout, plan.media_type)
+    return Product(_once(plan.header), plan.layout, plan.media_type)
 
 
 async def _poster(tools: Tools, located: Located) -> Product:
@@ -139,7 +142,25 @@ async def _poster(tools: Tools, located: Located) -> Product:
     demuxer = poster.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
     picture = await poster.jpeg(_reader(tools, stored), stored.length, demuxer)
-    return Product(picture, (Span("rendition", 0, len(picture)),), "image/jpeg")
+    return Product(_once(picture), (Span("rendition", 0, len(picture)),), "image/jpeg")
+
+
+async def _normalised(tools: Tools, located: Located) -> Product:
+    """The object inflated and in little endian: its extents are those that the index tells."""
+    return Product(_inflated(tools, located), (), "application/dicom")
+
+
+async def _inflated(tools: Tools, located: Located) -> AsyncIterator[bytes]:
+    normaliser = Normaliser(tools.limits)
+    async for chunk in stream(tools.storage, retrieve.whole(located)):
+        for piece in normaliser.feed(chunk):
+            yield piece
+            await asyncio.sleep(0)  # the other lanes go on
+    yield normaliser.close()
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def _reader(tools: Tools, stored: Extents) -> Callable[[int, int], Awaitable[bytes]]:
@@ -163,4 +184,8 @@ Maker = Callable[[Tools, Located], Awaitable[Product]]
 Makers = Mapping[str, Maker]
 
 # A header takes milliseconds and must not wait behind pictures that are decoded.
-_LANES: Final[tuple[Makers, ...]] = ({renditions.MP4: _mp4}, {renditions.POSTER: _poster})
+_LANES: Final[tuple[Makers, ...]] = (
+    {renditions.MP4: _mp4},
+    {renditions.POSTER: _poster},
+    {renditions.NORMALISED: _normalised},
+)

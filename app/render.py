@@ -10,7 +10,7 @@ import orjson
 
 from app import retrieve
 from app.dicom import transfer_syntax
-from app.errors import NotAcceptable, Unavailable
+from app.errors import NotAcceptable
 from app.extent import Extent, Extents, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
@@ -48,7 +48,7 @@ async def picture(tools: Tools, located: Located, number: int, options: Options)
 
 
 async def _poster(tools: Tools, located: Located, options: Options) -> bytes:
-    made = await _made(tools, located, renditions.POSTER)
+    made = await retrieve.rendition(tools, located, renditions.POSTER)
     data = await read_all(tools.storage, _own(made))
     return await tools.workers.run(pictures.again, data, options)
 
@@ -72,14 +72,15 @@ async def _frame(tools: Tools, located: Located, number: int) -> tuple[bytes, Im
 
 
 async def _described(tools: Tools, located: Located, json: bytes, number: int) -> Image:
-    image = await tools.workers.run(_describe, json, number, located.transfer_syntax_uid, {})
+    syntax = transfer_syntax.normalised(located.transfer_syntax_uid)
+    image = await tools.workers.run(_describe, json, number, syntax, {})
     if not image.needs:
         return image
     bulk = {}
     for path in image.needs:
         value = await retrieve.bulkdata(tools, located, path)
         bulk[path] = await read_all(tools.storage, value.extents.slice(0, MAX_FRAME_BYTES))
-    return await tools.workers.run(_describe, json, number, located.transfer_syntax_uid, bulk)
+    return await tools.workers.run(_describe, json, number, syntax, bulk)
 
 
 def _describe(json: bytes, number: int, transfer_syntax_uid: str, bulk: Mapping[str, bytes]) -> Image:
@@ -93,7 +94,7 @@ async def video(tools: Tools, located: Located) -> Video:
     """
     if not transfer_syntax.is_video(located.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
-    made = await _made(tools, located, renditions.MP4)
+    made = await retrieve.rendition(tools, located, renditions.MP4)
     assert made.media_type is not None
     assert made.sha256 is not None
     own, whole = _own(made), await retrieve.stream(tools, located)
@@ -102,19 +103,6 @@ async def video(tools: Tools, located: Located) -> Video:
         sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
     )
     return Video(extents, made.media_type, made.sha256.hex()[:16])
-
-
-async def _made(tools: Tools, located: Located, kind: str) -> Rendition:
-    made = await renditions.wait(tools.index, located.instance_id, kind, tools.rendition_wait_s)
-    if made is None:
-        await renditions.queue(tools.index, located.instance_id, kind)
-        made = await renditions.wait(tools.index, located.instance_id, kind, tools.rendition_wait_s)
-    if made is not None and made.state == "failed":
-        raise NotAcceptable(made.error or "The rendition cannot be made.")
-    if made is None or made.state != "ready":
-        raise Unavailable("The rendition is being made.", retry_after_s=2)
-    await renditions.use(tools.index, made)
-    return made
 
 
 def _own(made: Rendition) -> Extents:

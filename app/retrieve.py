@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from app.dicom import transfer_syntax
-from app.errors import NotAcceptable, NotFound
+from app.errors import NotAcceptable, NotFound, Unavailable
 from app.extent import Extent, Extents
 from app.index import extents as index_extents
 from app.index import metadata as index_metadata
+from app.index import renditions
 from app.index.extents import Located, PixelRow
 from app.index.metadata import Document
+from app.index.renditions import Rendition
 from app.tools import Tools
 
 FRAGMENT = struct.Struct("<QQ")
@@ -63,6 +65,32 @@ async def metadata(
     return await index_metadata.instance(tools.index, study, series, instance, root)
 
 
+async def rendition(tools: Tools, located: Located, kind: str) -> Rendition:
+    """One that is ready; one in the making is waited for a little, one that nobody asked for is asked for.
+
+    Raises NotAcceptable with the reason when it cannot be made, Unavailable while it is being made.
+    """
+    made = await renditions.wait(tools.index, located.instance_id, kind, tools.rendition_wait_s)
+    if made is None:
+        await renditions.queue(tools.index, located.instance_id, kind)
+        made = await renditions.wait(tools.index, located.instance_id, kind, tools.rendition_wait_s)
+    if made is not None and made.state == "failed":
+        raise NotAcceptable(made.error or "The rendition cannot be made.")
+    if made is None or made.state != "ready":
+        raise Unavailable("The rendition is being made.", retry_after_s=2)
+    await renditions.use(tools.index, made)
+    return made
+
+
+async def _key(tools: Tools, located: Located) -> str:
+    """The object in which values and frames lie: the stored one, or its form in little endian, inflated."""
+    if transfer_syntax.supported(located.transfer_syntax_uid):
+        return located.key
+    made = await rendition(tools, located, renditions.NORMALISED)
+    assert made.key is not None
+    return made.key
+
+
 def whole(located: Located) -> Extents:
     """The instance as stored."""
     return Extents([Extent(located.key, 0, located.size)])
@@ -83,8 +111,9 @@ async def frames(tools: Tools, located: Located, numbers: Sequence[int]) -> list
     row = await pixels(tools, located)
     if not all(1 <= number <= row.number_of_frames for number in numbers):
         raise NotFound(f"The instance has {row.number_of_frames} frames.")
+    key = await _key(tools, located)
     found = await index_extents.frames(tools.index, located.instance_id, list(numbers))
-    return [Extents(Extent(located.key, *part) for part in parts) for parts in found]
+    return [Extents(Extent(key, *part) for part in parts) for parts in found]
 
 
 async def bulkdata(tools: Tools, located: Located, path: str) -> Value:
@@ -96,13 +125,13 @@ async def bulkdata(tools: Tools, located: Located, path: str) -> Value:
     if bulk is None:
         raise NotFound("The instance has no bulk data under this path.")
     _vr, offset, length = bulk
-    extents = Extents([Extent(located.key, offset, length)])
+    extents = Extents([Extent(await _key(tools, located), offset, length)])
     return Value(extents, "application/octet-stream", transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 async def _pixel_data(tools: Tools, located: Located, row: PixelRow) -> Value:
     if not row.encapsulated:
-        extents = Extents([Extent(located.key, row.offset, row.length)])
+        extents = Extents([Extent(await _key(tools, located), row.offset, row.length)])
         return Value(extents, "application/octet-stream", transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN)
     syntax = located.transfer_syntax_uid
     media_type = transfer_syntax.media_type(syntax)
@@ -117,5 +146,6 @@ async def stream(tools: Tools, located: Located) -> Extents:
     """The encapsulated stream: all fragments joined, without the byte that pads it."""
     row = await pixels(tools, located)
     fragments = await index_extents.fragments(tools.index, located.instance_id)
-    joined = Extents(Extent(located.key, *part) for part in FRAGMENT.iter_unpack(fragments))
+    key = await _key(tools, located)
+    joined = Extents(Extent(key, *part) for part in FRAGMENT.iter_unpack(fragments))
     return joined.slice(0, row.stream_length)

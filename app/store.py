@@ -20,8 +20,6 @@ from app.tools import Tools
 
 log = structlog.get_logger("reelweb.store")
 
-SLICE = 32 << 10  # of a header at a time, so that a hostile one cannot hold the event loop
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -77,7 +75,7 @@ async def _upload(
                     size += len(chunk)
                     _bound(size, tools.max_instance_bytes)
                     await upload.write(chunk)
-            scan = scanner.close()
+            scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
     except BaseException:
         await asyncio.shield(tools.index.pending.drop([key]))
@@ -91,13 +89,8 @@ async def _scanned(
     """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
     told = False
     async for chunk in chunks:
-        for start in range(0, len(chunk), SLICE):
-            if scanner.passing:
-                scanner.feed(memoryview(chunk)[start:])
-                break
-            if start:
-                await asyncio.sleep(0)
-            scanner.feed(memoryview(chunk)[start : start + SLICE])
+        for _ in scanner.steps(chunk):
+            await asyncio.sleep(0)  # no header, however hostile, holds the event loop
         if not told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
             upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
             told = True

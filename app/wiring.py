@@ -134,6 +134,7 @@ def _limits(settings: Settings) -> Limits:
         value_bytes=settings.scan_value_bytes,
         bulk_threshold=settings.bulk_threshold,
         meta_bytes=settings.scan_meta_bytes,
+        normalise=True,
     )
 
 

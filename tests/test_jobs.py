@@ -70,7 +70,7 @@ async def test_one_bad_video_stops_no_other(tmp_path: Path, tools: Tools) -> Non
         assert (await outcome(tools, kept)).state == "ready"
         found = await outcome(tools, lost)
     assert found.state == "failed"
-    assert "could not be prepared" in (found.error or "")
+    assert "could not be made" in (found.error or "")
 
 
 async def test_a_poster_is_a_rendition_of_its_own(tmp_path: Path, tools: Tools) -> None:
@@ -118,7 +118,7 @@ async def test_a_killed_decoder_fails_its_poster_alone(
         found = await outcome(tools, first, "poster")
         assert (await outcome(tools, first)).state == "ready"
     assert found.state == "failed"
-    assert "could not be prepared" in (found.error or "")
+    assert "could not be made" in (found.error or "")
 
 
 async def test_new_work_is_taken_up_at_once(tmp_path: Path, tools: Tools) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import charmap_decode
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final
@@ -35,6 +36,12 @@ _CODECS: Final = {
     "ISO 2022 58": "gb2312",
 }
 
+_TABLES: Final = {
+    codec: bytes(range(256)).decode(codec, "replace")
+    for codec in _SINGLE.values()
+    if codec not in {"latin-1", "shift_jis"}
+}
+
 # Escape sequences (PS3.3 Tables C.12-3 and C.12-4) and whether Python's codec eats them itself.
 _ESCAPES: Final = {
     b"\x1b(B": "latin-1",
@@ -56,11 +63,12 @@ _ESCAPES: Final = {
     b"\x1b$(D": "iso2022_jp_2",
     b"\x1b$)A": "gb2312",
 }
-_MOST_ESCAPES: Final = 10_000  # no text has them; each costs a microsecond
 _ESCAPED_BY_CODEC: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 _PIECES: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _RESET: Final = re.compile(rb"[\\\r\n\t\f]")
 # Misspellings that are met: ISO-IR 100, ISO_IR_100, ISO 2022-IR 100, ISO_2022_IR_6.
+_LONGEST: Final = 256  # of a Specific Character Set; all defined terms together are no longer
+_MOST_ESCAPES: Final = 8192  # in one value; what has more is no text
 _MISSPELT: Final = re.compile(r"ISO[^A-Z0-9]?(2022[^A-Z0-9])?IR[^A-Z0-9]?(\d+)")
 
 
@@ -69,17 +77,21 @@ def default(value: bytes) -> str:
     return value.decode("latin-1")
 
 
-@lru_cache(maxsize=256)
 def decoder(value: bytes) -> Decode:
     """The reading that a value of (0008,0005) asks for; what is unknown counts as the default."""
+    return _decoder(value[:_LONGEST])
+
+
+@lru_cache(maxsize=256)
+def _decoder(value: bytes) -> Decode:
     terms = [term.strip(" \0") for term in value.decode("latin-1").split("\\")]
     codecs = [_codec(term) for term in terms]
     if codecs[0] == "latin-1" and len(codecs) == 1:
         return _decode_latin
     if len(codecs) == 1 or terms[0] in _ALONE:
-        return partial(_decode, codecs[0], frozenset(codecs[:1]))
+        return partial(_decode_simple, codecs[0], frozenset(codecs[:1]))
     extensions = frozenset(codec for term, codec in zip(terms, codecs, strict=True) if term not in _ALONE)
-    return partial(_decode, codecs[0], extensions)
+    return partial(_decode_simple, codecs[0], extensions)
 
 
 def _codec(term: str) -> str:
@@ -93,13 +105,19 @@ def _codec(term: str) -> str:
 
 
 def _decode_latin(value: bytes) -> str:
-    return value.decode("latin-1") if b"\x1b" not in value else _decode("latin-1", frozenset(), value)
+    return value.decode("latin-1") if b"\x1b" not in value else _decode_simple("latin-1", frozenset(), value)
 
 
-def _decode(first: str, extensions: frozenset[str], value: bytes) -> str:
+def _decode_simple(first: str, extensions: frozenset[str], value: bytes) -> str:
     if b"\x1b" not in value or value.count(b"\x1b") > _MOST_ESCAPES:
-        return value.decode(first, "replace")
+        return _text(first, value)
     return "".join(_decode_piece(first, extensions, piece) for piece in _PIECES.findall(value))
+
+
+def _text(codec: str, value: bytes) -> str:
+    """What no character has is told by U+FFFD; of one-byte codecs by a table, since errors one by one are slow."""
+    table = _TABLES.get(codec)
+    return charmap_decode(value, "strict", table)[0] if table else value.decode(codec, "replace")
 
 
 def _decode_piece(first: str, extensions: frozenset[str], piece: bytes) -> str:
@@ -107,12 +125,12 @@ def _decode_piece(first: str, extensions: frozenset[str], piece: bytes) -> str:
     width = 4 if piece.startswith((b"\x1b$(", b"\x1b$)")) else 3
     codec = _ESCAPES.get(piece[:width])
     if codec is None or (codec not in extensions and codec != "latin-1"):
-        return piece.decode(first, "replace")
+        return _text(first, piece)
     if codec in _ESCAPED_BY_CODEC:
         return piece.decode(codec, "replace")
     text = piece[width:]
     reset = _RESET.search(text)
     if reset is None:
-        return text.decode(codec, "replace")
+        return _text(codec, text)
     # A delimiter calls the first character set back (PS3.5 6.1.2.5.3).
-    return text[: reset.start()].decode(codec, "replace") + text[reset.start() :].decode(first, "replace")
+    return _text(codec, text[: reset.start()]) + _text(first, text[reset.start() :])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from app.dicom import tags
-from app.dicom.values import WRITERS, Writer, write_character_set, write_lut_descriptor
+from app.dicom.values import WRITERS, Writer, padded, write_character_set, write_lut_descriptor
 
 SHORT, LONG, IMPLICIT = 0, 1, 2
 """How the length is written: two bytes after the VR, four after a reserved pair, four after the tag."""
@@ -68,13 +68,14 @@ _NOTED: Final = frozenset(
         tags.COLUMNS,
         tags.BITS_ALLOCATED,
         tags.PIXEL_REPRESENTATION,
+        tags.LUT_DESCRIPTOR,
         tags.EXTENDED_OFFSET_TABLE,
         tags.EXTENDED_OFFSET_TABLE_LENGTHS,
         tags.ENCAPSULATED_TOTAL_LENGTH,
     }
 )
 PIXELS: Final = frozenset({tags.PIXEL_DATA, tags.FLOAT_PIXEL_DATA, tags.DOUBLE_FLOAT_PIXEL_DATA})
-_TABLES: Final = frozenset({tags.EXTENDED_OFFSET_TABLE, tags.EXTENDED_OFFSET_TABLE_LENGTHS})
+TABLES: Final = frozenset({tags.EXTENDED_OFFSET_TABLE, tags.EXTENDED_OFFSET_TABLE_LENGTHS})
 
 
 class Plan(NamedTuple):
@@ -91,11 +92,11 @@ class Plan(NamedTuple):
     vr: str
 
 
-def plan_for(tag: str, vr: str, layout: int) -> Plan:
+def plan_for(tag: str, vr: str, layout: int, *, decided: bool = False) -> Plan:
     """The treatment of an element; group lengths and the groups 0000 and 0002 are no part of the JSON."""
     weight = _WEIGHTS.get(vr, STRINGS)
     noted = tag in _NOTED or tags.is_private_creator(tag)
-    if tag in PIXELS or tag in _TABLES:
+    if tag in PIXELS or tag in TABLES or (tag == tags.LUT_DATA and layout == IMPLICIT and not decided):
         weight = CONTROL
     if tag.endswith("0000") or tag.startswith(("0000", "0002")):
         dropped = CONTROL if weight == CONTROL else BINARY
@@ -104,6 +105,12 @@ def plan_for(tag: str, vr: str, layout: int) -> Plan:
     binary = _WEIGHTS.get(vr) == BINARY
     start, tail = (b',"InlineBinary":"', b'"},') if binary else (b',"Value":[', b"]},")
     return Plan(layout, weight, opened + start, tail, opened + b"},", _writer(tag, vr), noted, tag, vr)
+
+
+def signed_or_not(tag: str, vr: str) -> Plan:
+    """In Implicit VR: written so that US and SS take the same room, since one may have to become the other."""
+    plan = plan_for(tag, vr, IMPLICIT)
+    return plan._replace(write=padded(plan.write))
 
 
 def _writer(tag: str, vr: str) -> Writer:
@@ -135,6 +142,11 @@ def _implicit() -> dict[bytes, Plan]:
     return {tags.key_of(tag): plan_for(tag, vr, IMPLICIT) for tag, vr in tags.standard_tags() if vr in VRS}
 
 
+def _implicit_undecided() -> dict[bytes, Plan]:
+    waiting = {tags.key_of(tag): plan_for(tag, "US", IMPLICIT) for tag in tags.SIGNED_OR_NOT}
+    return IMPLICIT_PLANS | {key: plan._replace(weight=CONTROL) for key, plan in waiting.items()}
+
+
 def _implicit_signed() -> dict[bytes, Plan]:
     return IMPLICIT_PLANS | {tags.key_of(tag): plan_for(tag, "SS", IMPLICIT) for tag in tags.SIGNED_OR_NOT}
 
@@ -145,4 +157,6 @@ IMPLICIT_PLANS: Final = _implicit()
 """By tag, four bytes."""
 IMPLICIT_SIGNED_PLANS: Final = _implicit_signed()
 """The same where Pixel Representation is 1."""
+IMPLICIT_UNDECIDED_PLANS: Final = _implicit_undecided()
+"""The same where Pixel Representation is not known yet."""
 MOST_PLANS: Final = 20_000

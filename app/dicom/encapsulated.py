@@ -75,8 +75,7 @@ class Encapsulated:
 
     def packed(self) -> bytes:
         """'<QQ' (offset, length) a fragment."""
-        if sys.byteorder == "little":
-            return self.extents.tobytes()
-        swapped = array("Q", self.extents)
-        swapped.byteswap()
-        return swapped.tobytes()
+        packed = array("Q", self.extents)
+        if sys.byteorder == "big":
+            packed.byteswap()
+        return packed.tobytes()

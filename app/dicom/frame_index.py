@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from app.dicom import tags, transfer_syntax
 from app.dicom.encapsulated import Encapsulated
@@ -84,14 +83,14 @@ def _declared_length(found: Encapsulated, known: dict[str, bytes]) -> int:
     return length if 0 < length <= found.stream_length and found.stream_length - length < max(last, 1) else 0
 
 
-def _starts(found: Encapsulated, known: dict[str, bytes], syntax: str) -> list[int] | None:
+def _starts(found: Encapsulated, known: dict[str, bytes], syntax: str) -> array[int] | None:
     """The index of each frame's first fragment; None when every fragment is a frame."""
     fragments = len(found.extents) // 2
     declared = declared_frames(known)
     extended = known.get(tags.EXTENDED_OFFSET_TABLE, b"")
     tables = [
         starts
-        for offsets in (_numbers("Q", extended), _numbers("I", bytes(found.table)))
+        for offsets in (_numbers("Q", extended), _numbers("I", found.table))
         if (starts := _from_table(offsets, found)) is not None
     ]
     told = next((starts for starts in tables if len(starts) == declared), None)
@@ -100,7 +99,7 @@ def _starts(found: Encapsulated, known: dict[str, bytes], syntax: str) -> list[i
     if fragments == declared:
         return None
     if declared == 1 and not tables:
-        return [0] if fragments else None
+        return array("I", [0]) if fragments else None
     seen = _from_markers(found, transfer_syntax.MARKERS.get(syntax, ()))
     if seen is not None and len(seen) != declared and tables:
         seen = tables[0]
@@ -115,36 +114,47 @@ def _trim(found: Encapsulated, known: dict[str, bytes]) -> None:
         found.extents[1::2] = lengths
 
 
-def _numbers(code: str, value: bytes) -> list[int]:
+def _numbers(code: str, value: bytes | bytearray) -> array[int]:
     """A table's entries; none when its length is no multiple of an entry's."""
     numbers = array(code)
-    if not value or len(value) % numbers.itemsize:
-        return []
-    numbers.frombytes(value)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()
+    if len(value) % numbers.itemsize == 0:
+        numbers.frombytes(value)
+        _to_little(numbers)
+    return numbers
 
 
-def _from_table(offsets: list[int], found: Encapsulated) -> list[int] | None:
-    """Fragments that a table names, or None when it is not ascending from 0 or hits no fragment's beginning."""
+def _from_table(offsets: array[int], found: Encapsulated) -> array[int] | None:
+    """Fragments that a table names, or None when it is not ascending from 0 or hits no fragment's beginning.
+
+    A table and the fragments may have a million entries: both are walked along, and no object is made of an entry.
+    """
     if not offsets or offsets[0] != 0 or any(a >= b for a, b in pairwise(offsets)):
         return None
-    lengths = (length + _ITEM_HEADER for length in found.extents[1::2])
-    at = {offset: index for index, offset in enumerate(accumulate(lengths, initial=0))}
-    starts = [at.get(offset, -1) for offset in offsets]
-    return starts if -1 not in starts and starts[-1] < len(found.extents) // 2 else None
+    starts, extents = array("I"), found.extents
+    at = index = 0
+    for offset in offsets:
+        while at < offset and 2 * index < len(extents):
+            at += extents[2 * index + 1] + _ITEM_HEADER
+            index += 1
+        if at != offset or 2 * index >= len(extents):
+            return None
+        starts.append(index)
+    return starts
 
 
-def _from_markers(found: Encapsulated, markers: tuple[bytes, ...]) -> list[int] | None:
+def _from_markers(found: Encapsulated, markers: tuple[bytes, ...]) -> array[int] | None:
     """Fragments that begin as a frame of this syntax does; None when the first one does not."""
-    heads = bytes(found.heads)
-    starts = [at // 4 for at in range(0, len(heads), 4) if heads.startswith(markers, at)] if markers else []
-    return starts if starts[:1] == [0] else None
+    heads = found.heads
+    if not markers or not heads.startswith(markers):
+        return None
+    return array("I", (at // 4 for at in range(0, len(heads), 4) if heads.startswith(markers, at)))
 
 
-def _packed(starts: Iterable[int]) -> bytes:
-    packed = array("I", starts)
+def _packed(starts: array[int]) -> bytes:
+    _to_little(starts)
+    return starts.tobytes()
+
+
+def _to_little(numbers: array[int]) -> None:
     if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+        numbers.byteswap()

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what is read of a header, and the length above which a binary value is bulk data."""
+    """Bounds on what is read of a header, and the length above which a binary value is bulk data.
+
+    `normalise` takes objects that must be inflated or byte-swapped to be served; `inflated_bytes` bounds what
+    comes out of one, `inflation_ratio` how much of it an input byte may become beyond the first mebibytes.
+    """
 
     header_bytes: int = 64 << 20
     elements: int = 1_000_000
@@ -15,6 +19,11 @@ class Limits:
     value_bytes: int = 16 << 20
     bulk_threshold: int = 1024
     meta_bytes: int = 512 << 10
+    json_bytes: int = 32 << 20
+    bulk_values: int = 100_000
+    normalise: bool = False
+    inflated_bytes: int = 4 << 30
+    inflation_ratio: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Where a long value lies: path '7FE00010' or '54000100/1/54001010', items counted from 1."""
+    """Where a long value lies: path '7FE00010' or '54000100/1/54001010' as `bulk_path` tells."""
 
     path: str
     vr: str
@@ -65,7 +74,11 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One instance described; `json` names bulk data as "@/PATH", `fields` are the wanted attribute objects."""
+    """One instance described; `json` names bulk data as "@/PATH", `fields` are the wanted attribute objects.
+
+    `dataset_offset` and `size` are of the bytes that were fed. When `normalised`, all extents (bulk, pixels,
+    fragments) lie in the object that `Normaliser` makes of them, and frames and bulk data there are little endian.
+    """
 
     head: Head
     json: bytes
@@ -74,3 +87,4 @@ class Scan:
     pixels: Pixels | None
     dataset_offset: int
     size: int
+    normalised: bool = False

@@ -5,173 +5,113 @@ Told every byte once, the scanner keeps none: what it says of the instance is en
 
 from __future__ import annotations
 
-from struct import Struct
+from collections.abc import Iterator
 from typing import Final
 
-import orjson
-
-from app.dicom import frame_index, tags, transfer_syntax, uids
-from app.dicom.dataset import HEADER, IDENTITY, Walker
-from app.dicom.elements import LONG, layout_of
+from app.dicom import frame_index, normalise, tags, transfer_syntax, uids
+from app.dicom.dataset import IDENTITY, Walker
+from app.dicom.normalise import Converter
+from app.dicom.prologue import Prologue
+from app.dicom.reader import Reader
 from app.dicom.scan import Bulk, Head, Limits, Pixels, Scan
 from app.dicom.unpadded import Stream
 from app.errors import FailureReason, Refused
 
 __all__ = ["SCANNER_VERSION", "Bulk", "Head", "Limits", "Pixels", "Scan", "Scanner"]
 
-SCANNER_VERSION: Final = 1
+SCANNER_VERSION: Final = 2
 
-_PREAMBLE: Final = 132
-_WINDOW: Final = 64 << 10
-_SORTED_UP_TO: Final = 8 << 20  # of JSON; a longer data set out of order is left as it came
-_TRANSFER_SYNTAX_KEY: Final = b"\x02\x00\x10\x00"
-_FIRST_OF_META: Final = b"\x02\x00\x00\x00UL\x04\x00"
-_meta_header: Final = Struct("<4s2sH").unpack_from
-_long_length: Final = Struct("<I").unpack_from
+_QUICKLY_CLOSED: Final = 16 << 10  # fragments
 _TRUNCATED: Final = "The file is truncated: it ends inside an element or a sequence."
 
 
 class Scanner:
-    """Feed it chunks of any size, then close it; `Refused` may come from both."""
+    """Feed it chunks of any size, then close it; `Refused` may come from both.
+
+    On an event loop, `for _ in scanner.steps(chunk): await asyncio.sleep(0)` keeps each turn within
+    milliseconds for any bytes; `feed` takes all the steps at once.
+    """
 
     def __init__(self, limits: Limits = Limits(), wanted: frozenset[str] = frozenset()) -> None:  # noqa: B008
         self.head: Head | None = None
         self.transfer_syntax_uid: str | None = None
         self.dataset_offset: int | None = None
-        self._limits, self._wanted = limits, wanted
-        self._run = self._preamble
-        self._need = _PREAMBLE
-        self._position = 0  # of the first byte that is not yet dealt with
-        self._skip = 0
-        self._skipped = 0
-        self._pending = bytearray()
-        self._walker: Walker | None = None
+        self._limits = limits
+        self._prologue = Prologue(limits)
+        self._walker = Walker(limits, wanted)
+        self._reader: Reader | None = None
+        self._converter: Converter | None = None
         self._stream: Stream | None = None
-        self._syntax = ""
+        self._size = 0
 
     @property
     def passing(self) -> bool:
-        """Only bulk data go by: chunks need not be small."""
-        return self._skip > 0
+        """Only bulk data go by."""
+        return self._reader is not None and self._reader.is_passing
+
+    @property
+    def is_large(self) -> bool:
+        """Closing may take longer than a turn of an event loop: there are very many fragments."""
+        found = self._walker.encapsulated
+        return found is not None and len(found.extents) > 2 * _QUICKLY_CLOSED
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """The file's next bytes; they are not kept."""
-        if isinstance(chunk, bytes) and not self._pending:
-            self._take(chunk)
-            return
-        view = memoryview(chunk).cast("B")
-        at = 0
-        while at < len(view):
-            if self._skip:
-                at += self._pass(view[at : at + self._skip])
-            elif self._pending:
-                at = self._complete(view, at)
-            else:
-                at += self._parse(bytes(view[at : at + _WINDOW]), 0)
+        for _ in self.steps(chunk):
+            pass
 
-    def _take(self, b: bytes) -> None:
-        """Bytes at hand, in which elements and bulk data take turns."""
-        at, view = 0, memoryview(b)
-        while at < len(b):
-            at = self._parse(b, at) if not self._skip else at + self._pass(view[at : at + self._skip])
+    def steps(self, chunk: bytes | memoryview) -> Iterator[None]:
+        """The file's next bytes, taken in steps of a few milliseconds; the iterator must be used up."""
+        self._size += len(chunk)
+        if self._reader is None:
+            begun = self._prologue.take(memoryview(chunk).cast("B"))
+            if begun is None:
+                return
+            self._begin()
+            early, at = begun
+            yield from self._read(early)
+            chunk = chunk[at:] if at < len(chunk) else b""
+        yield from self._read(chunk)
 
-    def _pass(self, view: memoryview) -> int:
-        length = len(view)
-        self._skip -= length
-        self._skipped += length
-        self._position += length
-        if self._walker is not None and self._walker.tap is not None:
-            self._walker.tap(view)
-        return length
-
-    def _parse(self, b: bytes, at: int) -> int:
-        """Read from b[at:]; says up to where it was taken, the beginning of an element kept for later."""
-        stopped = self._run(b, at, self._position - at)
-        self._position += stopped - at
-        if self._position - self._skipped > self._limits.header_bytes:
-            raise _too_much(f"The header is longer than {self._limits.header_bytes} bytes.")
-        if self._skip:
-            return stopped
-        self._pending += memoryview(b)[stopped:]
-        return len(b)
-
-    def _complete(self, view: memoryview, at: int) -> int:
-        """Gather an element that came in pieces: exactly what it needs, so that nothing is read twice."""
-        until = at + self._need - len(self._pending)
-        self._pending += view[at:until]
-        if len(self._pending) >= self._need:
-            gathered = bytes(self._pending)
-            self._pending.clear()
-            self._take(gathered)
-        return min(until, len(view))
-
-    # --- PS3.10 7.1: preamble, prefix, file meta information ----------------------------------------------
-
-    def _preamble(self, b: bytes, p: int, base: int) -> int:
-        if len(b) - p < _PREAMBLE:
-            return p
-        self._run = self._meta
-        if b[p + 128 : p + 132] == b"DICM":
-            return self._meta(b, p + _PREAMBLE, base)
-        if b.startswith(_FIRST_OF_META, p):  # some files lack the preamble, but have the file meta
-            return self._meta(b, p, base)
-        raise Refused("This is no DICOM file: the prefix DICM is missing after the preamble.")
-
-    def _meta(self, b: bytes, p: int, base: int) -> int:
-        n = len(b)
-        while n - p >= HEADER:
-            key, vr, length = _meta_header(b, p)
-            v = p + 8
-            if key[:2] != b"\x02\x00":
-                return self._begin_dataset(b, p, base)
-            if not vr.isupper():  # Implicit VR is met here, too
-                length = _long_length(b, p + 4)[0]
-            elif layout_of(vr.decode("latin-1")) == LONG:
-                if n - p < 12:
-                    self._need = 12
-                    return p
-                length, v = _long_length(b, p + 8)[0], p + 12
-            if base + v + length > _PREAMBLE + self._limits.meta_bytes:
-                raise _too_much("The file meta information is too long.")
-            if v + length > n:
-                self._need = v + length - p
-                return p
-            if key == _TRANSFER_SYNTAX_KEY:
-                self._syntax = uids.normalised(b[v : v + length])
-            p = v + length
-        self._need = HEADER
-        return p
-
-    def _begin_dataset(self, b: bytes, p: int, base: int) -> int:
-        """The group after 0002 begins the data set, whatever (0002,0000) said."""
-        syntax = self._syntax
-        if not uids.is_acceptable(syntax):
-            raise Refused("The file meta information names no valid Transfer Syntax UID.")
+    def _begin(self) -> None:
+        """The data set begins: read as it lies, or converted first."""
+        prologue, position = self._prologue, self._prologue.offset
+        assert position is not None
+        syntax = prologue.syntax
         if not transfer_syntax.supported(syntax):
-            raise Refused(
-                f"Transfer syntax {syntax} is not supported.", FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED
-            )
-        self.transfer_syntax_uid, self.dataset_offset = syntax, base + p
-        self._walker = Walker(self._limits, self._wanted)
-        self._run = self._dataset
-        return self._dataset(b, p, base)
+            if not self._limits.normalise:
+                raise Refused(
+                    f"Transfer syntax {syntax} is not supported.", FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED
+                )
+            self._converter = normalise.converter(syntax, self._limits)
+            position = len(prologue.written(transfer_syntax.normalised(syntax)))
+        if transfer_syntax.is_video(syntax):
+            self._stream = self._walker.sink = Stream()
+        self.transfer_syntax_uid, self.dataset_offset = syntax, prologue.offset
+        self._reader = Reader(self._walker, position, self._limits)
 
-    # --- the data set -------------------------------------------------------------------------------------
+    def _read(self, chunk: bytes | memoryview) -> Iterator[None]:
+        if self._converter is None:
+            yield from self._walk(chunk)
+            return
+        for piece in self._converter.feed(chunk):
+            yield from self._walk(piece)
+            yield
 
-    def _dataset(self, b: bytes, p: int, base: int) -> int:
+    def _walk(self, chunk: bytes | memoryview) -> Iterator[None]:
+        assert self._reader is not None
+        for _ in self._reader.steps(chunk):
+            self._look()
+            yield
+        self._look()
+
+    def _look(self) -> None:
+        """Take note of what the walker has met."""
         walker = self._walker
-        assert walker is not None
-        stopped = walker.run(b, p, base)
-        self._need, self._skip, walker.skip = walker.need, walker.skip, 0
         if self.head is None:
             self.head = self._identity(walker.known)
-        if (
-            walker.encapsulated is not None
-            and self._stream is None
-            and transfer_syntax.is_video(self._syntax)
-        ):
-            self._stream = walker.encapsulated.sink = Stream()
-        return stopped
+        if walker.encapsulated is not None and self._prologue.is_bare:
+            raise Refused("Encapsulated Pixel Data need a transfer syntax, and no file meta names one.")
 
     def _identity(self, known: dict[str, bytes]) -> Head | None:
         if not all(tag in known for tag in IDENTITY):
@@ -181,21 +121,18 @@ class Scanner:
             sop_instance_uid=uids.normalised(known[tags.SOP_INSTANCE_UID]),
             study_instance_uid=uids.normalised(known[tags.STUDY_INSTANCE_UID]),
             series_instance_uid=uids.normalised(known[tags.SERIES_INSTANCE_UID]),
-            transfer_syntax_uid=self._syntax,
+            transfer_syntax_uid=self._prologue.syntax,
         )
 
     def close(self) -> Scan:
-        """The file is over: what it is, or why it cannot be kept."""
+        """The file is over: what it is, or why it cannot be kept. In a thread, when it `is_large`."""
         walker = self._walker
-        if walker is None:
-            raise Refused(
-                "The file meta information is truncated."
-                if self._position
-                else "This is no DICOM file: it is shorter than a preamble."
-            )
-        # Fewer bytes than an element's header, all of them NUL: a writer's padding.
-        padding = len(self._pending) < HEADER and not any(self._pending)
-        if self._skip or not walker.is_between_elements or not padding:
+        if self._reader is None:
+            raise self._prologue.refusal()
+        if self._converter is not None:
+            for _ in self._walk(self._converter.close()):
+                pass
+        if not self._reader.finish():
             raise Refused(_TRUNCATED)
         if self.head is None:
             missing = next(name for tag, name in IDENTITY.items() if tag not in walker.known)
@@ -203,28 +140,20 @@ class Scanner:
         assert self.dataset_offset is not None
         return Scan(
             head=self.head,
-            json=_ascending(walker.json()) if walker.is_disordered else walker.json(),
+            json=walker.json(),
             fields=walker.fields,
             bulk=tuple(walker.bulk.values()),
             pixels=self._pixels(walker),
             dataset_offset=self.dataset_offset,
-            size=self._position + len(self._pending),
+            size=self._size,
+            normalised=self._converter is not None,
         )
 
     def _pixels(self, walker: Walker) -> Pixels | None:
         if walker.encapsulated is not None:
-            return frame_index.encapsulated(walker.encapsulated, walker.known, self._syntax, self._stream)
+            return frame_index.encapsulated(
+                walker.encapsulated, walker.known, self._prologue.syntax, self._stream
+            )
         if walker.native is not None:
             return frame_index.native(walker.native, walker.known)
         return None
-
-
-def _ascending(json: bytes) -> bytes:
-    """In the order of tags; of an element that is there twice the last one counts."""
-    if len(json) > _SORTED_UP_TO:
-        return json
-    return orjson.dumps(orjson.loads(json), option=orjson.OPT_SORT_KEYS)
-
-
-def _too_much(sentence: str) -> Refused:
-    return Refused(sentence, FailureReason.OUT_OF_RESOURCES)

@@ -26,6 +26,8 @@ ENCAPSULATED_TOTAL_LENGTH: Final = "7FE00003"
 FLOAT_PIXEL_DATA: Final = "7FE00008"
 DOUBLE_FLOAT_PIXEL_DATA: Final = "7FE00009"
 PIXEL_DATA: Final = "7FE00010"
+LUT_DESCRIPTOR: Final = "00283002"
+LUT_DATA: Final = "00283006"
 LUT_DESCRIPTORS: Final = frozenset({"00281101", "00281102", "00281103", "00283002"})
 
 # PS3.6 leaves a choice to the encoding; in Implicit VR these are the ones (PS3.5 A.1).

@@ -45,9 +45,12 @@ DEFLATED_IMAGE_FRAME: Final = f"{_ROOT}.8.1"
 GE_IMPLICIT_BIG_ENDIAN_PIXELS: Final = "1.2.840.113619.5.2"
 
 _IMPLICIT: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, GE_IMPLICIT_BIG_ENDIAN_PIXELS})
-_DEFLATED: Final = frozenset(
-    {DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, JPIP_REFERENCED_DEFLATE, JPIP_HTJ2K_REFERENCED_DEFLATE}
-)
+_NORMALISED: Final = {
+    EXPLICIT_VR_BIG_ENDIAN: EXPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN: EXPLICIT_VR_LITTLE_ENDIAN,
+    JPIP_REFERENCED_DEFLATE: JPIP_REFERENCED,
+    JPIP_HTJ2K_REFERENCED_DEFLATE: JPIP_HTJ2K_REFERENCED,
+}
 _REFERENCED: Final = frozenset(
     {JPIP_REFERENCED, JPIP_REFERENCED_DEFLATE, JPIP_HTJ2K_REFERENCED, JPIP_HTJ2K_REFERENCED_DEFLATE}
 )
@@ -119,9 +122,19 @@ def is_referenced(uid: str) -> bool:
     return uid in _REFERENCED
 
 
+def is_deflated(uid: str) -> bool:
+    """Its data set is one raw deflate stream (PS3.5 A.5)."""
+    return uid in _NORMALISED and uid != EXPLICIT_VR_BIG_ENDIAN
+
+
+def normalised(uid: str) -> str:
+    """The syntax of the same data set inflated and in little endian; as it came where it is so already."""
+    return _NORMALISED.get(uid, uid)
+
+
 def supported(uid: str) -> bool:
-    """The scanner can describe it: neither deflated nor big endian, private ones included."""
-    return uid not in _DEFLATED and uid != EXPLICIT_VR_BIG_ENDIAN
+    """Its bytes can be served as they lie: neither deflated nor big endian, private syntaxes included."""
+    return uid not in _NORMALISED
 
 
 def media_type(uid: str) -> str:

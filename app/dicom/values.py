@@ -33,6 +33,13 @@ _LOOSE_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-
 _LOOSE_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,15}")
 _ZEROS_BEFORE: Final = re.compile(r"[^1-9]*")
 _DIGITS_KEPT: Final = 17  # of significant digits a double gives back
+_BLANK_INSIDE: Final = re.compile(rb"[^ \\] +[^ \\]")
+
+# So many values that are slow to write are written in milliseconds; more of them are no values of their VR.
+_MOST_NAMES: Final = 1024  # groups count, too
+_LONG_TEXT: Final = 64 << 10
+_CONTROLS: Final = bytes(set(range(0x20)) - {0x1B})  # up to six characters each in JSON
+_MOST_ODD_NUMBERS: Final = 2048
 
 
 def base64(value: bytes) -> bytes:
@@ -63,8 +70,10 @@ def write_texts(value: bytes, decode: Decode) -> bytes:
     return _strings(decode(value))
 
 
-def write_text(value: bytes, decode: Decode) -> bytes:
-    """LT, ST, UT: one value, in which a backslash is a character."""
+def write_text(value: bytes, decode: Decode) -> bytes | None:
+    """LT, ST, UT: one value, in which a backslash is a character. What is long and full of controls is no text."""
+    if len(value) > _LONG_TEXT and len(value.translate(None, _CONTROLS)) < len(value) * 7 // 8:
+        return None
     text = decode(value).rstrip(_PADS)
     return orjson.dumps(text) if text else b""
 
@@ -82,8 +91,10 @@ def _strings(text: str) -> bytes:
     return orjson.dumps([part.rstrip(_PADS) or None for part in text.split("\\")])[1:-1]
 
 
-def write_names(value: bytes, decode: Decode) -> bytes:
+def write_names(value: bytes, decode: Decode) -> bytes | None:
     """PN: an object of component groups a value (PS3.18 F.2.2)."""
+    if value.count(b"\\") + value.count(b"=") > _MOST_NAMES:
+        return None
     text = decode(value).rstrip(_PADS)
     return orjson.dumps([_groups(name) if name else None for name in text.split("\\")])[1:-1] if text else b""
 
@@ -93,12 +104,23 @@ def _groups(name: str) -> dict[str, str] | None:
     return {key: text for key, group in groups if (text := group.rstrip(_PADS))} or None
 
 
-def write_decimals(value: bytes, decode: Decode) -> bytes:
+def write_decimals(value: bytes, decode: Decode) -> bytes | None:
     """DS: JSON numbers, as they were written where JSON allows it; strings where a double would lose digits."""
     if _DECIMALS.match(value):
         return value.rstrip(b" ").replace(b"\\", b",")
+    return _odd_numbers(value, _DECIMALS, _decimal)
+
+
+def _odd_numbers(value: bytes, canonical: re.Pattern[bytes], number: Callable[[str], object]) -> bytes | None:
+    """Numbers with blanks and plus signs around, which many writers leave; then whatever there may be."""
+    if not _BLANK_INSIDE.search(value):
+        bare = value.replace(b" ", b"").replace(b"\\+", b"\\").removeprefix(b"+")
+        if canonical.match(bare):
+            return bare.replace(b"\\", b",")
+    if value.count(b"\\") >= _MOST_ODD_NUMBERS:
+        return None
     text = value.decode("latin-1").strip(_PADS)
-    return orjson.dumps([_decimal(part.strip(_PADS)) for part in text.split("\\")])[1:-1] if text else b""
+    return orjson.dumps([number(part.strip(_PADS)) for part in text.split("\\")])[1:-1] if text else b""
 
 
 def _decimal(text: str) -> float | str | None:
@@ -111,12 +133,11 @@ def _decimal(text: str) -> float | str | None:
     return number if isfinite(number) and (number or not mantissa) else text
 
 
-def write_integers(value: bytes, decode: Decode) -> bytes:
+def write_integers(value: bytes, decode: Decode) -> bytes | None:
     """IS: JSON numbers, or strings where they are none."""
     if _INTEGERS.match(value):
         return value.rstrip(b" ").replace(b"\\", b",")
-    text = value.decode("latin-1").strip(_PADS)
-    return orjson.dumps([_integer(part.strip(_PADS)) for part in text.split("\\")])[1:-1] if text else b""
+    return _odd_numbers(value, _INTEGERS, _integer)
 
 
 def _integer(text: str) -> int | str | None:
@@ -178,6 +199,16 @@ def write_lut_descriptor(value: bytes, decode: Decode) -> bytes | None:
     if len(value) != 6:
         return WRITERS["SS"](value, decode)
     return b"%d,%d,%d" % unpack("<HhH", value)
+
+
+def padded(write: Writer) -> Writer:
+    """Numbers of 16 bits, each in six places, signed or not."""
+
+    def write_padded(value: bytes, decode: Decode) -> bytes | None:
+        numbers = write(value, decode)
+        return b",".join(number.ljust(6) for number in numbers.split(b",")) if numbers else numbers
+
+    return write_padded
 
 
 def write_character_set(value: bytes, decode: Decode) -> bytes:

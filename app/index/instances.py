@@ -12,7 +12,7 @@ from app.errors import NoRoom
 from app.index import described, gone
 from app.index.connection import Connection, Raced
 from app.index.journal import Journal, Record
-from app.index.queue import MAKERS, QUEUE, queued
+from app.index.queue import QUEUE, queued
 from app.index.rows import Row
 
 _K = TypeVar("_K", bound=Hashable)
@@ -187,8 +187,9 @@ async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
     instance_ids = {one["series_instance_uid"]: one["instance_id"] for one in made if one["level"] == 3}
     if len(instance_ids) < len(rows):
         raise Raced
-    if videos := [instance_ids[row.sop_instance_uid] for row in rows if row.is_video]:
-        await connection.execute(QUEUE, *queued(videos, *MAKERS))
+    for wants in {row.wants for row in rows if row.wants}:
+        wanting = [instance_ids[row.sop_instance_uid] for row in rows if row.wants == wants]
+        await connection.execute(QUEUE, *queued(wanting, *wants))
     smaller = [one for one in made if one["level"] != 3 and _is_smaller(one, studies, series)]
     if any(one["level"] == 1 for one in smaller):
         await described.describe_studies(connection, study_columns)

@@ -8,8 +8,12 @@ from typing import Final
 MP4: Final = "mp4"
 POSTER: Final = "poster"
 
-MAKERS: Final[Mapping[str, int]] = {MP4: 1, POSTER: 1}
-"""What every video wants, and its maker's version: a new one makes older rows stale."""
+NORMALISED: Final = "normalised"
+
+MAKERS: Final[Mapping[str, int]] = {MP4: 1, POSTER: 1, NORMALISED: 1}
+"""Each kind's maker, by version: a new one makes older rows stale."""
+
+OF_VIDEO: Final = (MP4, POSTER)
 
 WAITING: Final = "rendition_waiting"
 """The channel that hurries who leases."""

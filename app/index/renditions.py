@@ -16,10 +16,11 @@ from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.extents import LOCATED, Located, located
-from app.index.queue import MP4, POSTER, QUEUE, WAITING, queued
+from app.index.queue import MP4, NORMALISED, POSTER, QUEUE, WAITING, queued
 
 __all__ = [
     "MP4",
+    "NORMALISED",
     "POSTER",
     "Job",
     "Rendition",

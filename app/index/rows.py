@@ -15,6 +15,7 @@ from app.dicom.attributes import OF_LEVEL, STORED, Level
 from app.dicom.scanner import SCANNER_VERSION, Head, Scan
 from app.extent import Stored
 from app.index import members
+from app.index.queue import NORMALISED, OF_VIDEO
 
 ABSENT = 2**31 - 1
 """Stands for a Series or Instance Number that is not there: it sorts last without a null."""
@@ -33,7 +34,8 @@ class Row:
     study: tuple[Any, ...]
     series: tuple[Any, ...]
     instance: tuple[Any, ...]
-    is_video: bool
+    wants: tuple[str, ...]
+    """The renditions that are made of it without being asked for."""
 
     @property
     def key(self) -> str:
@@ -58,8 +60,13 @@ def row(scan: Scan, stored: Stored, at: datetime | None = None) -> Row:
         study=_study(fields),
         series=_series(fields),
         instance=_instance(fields, stored, at),
-        is_video=bool(scan.pixels and scan.pixels.container),
+        wants=_wants(scan),
     )
+
+
+def _wants(scan: Scan) -> tuple[str, ...]:
+    of_video = OF_VIDEO if scan.pixels and scan.pixels.container else ()
+    return (NORMALISED, *of_video) if scan.normalised else of_video
 
 
 def describing(head: Head, document: bytes) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

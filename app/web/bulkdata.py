@@ -7,6 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from app import retrieve
+from app.dicom import bulk_path
 from app.errors import NotFound
 from app.retrieve import Value
 from app.web import accept
@@ -24,7 +25,7 @@ async def bulkdata(request: Request) -> Response:
     """One value; of an encapsulated image with several frames, a part for each frame."""
     tools, path = request.state["tools"], request.path_params
     located = await retrieve.instance(tools, path["study"], path["series"], path["instance"])
-    name = path["path"].strip("/").upper()
+    name = bulk_path.normalised(path["path"])
     if not name.isprintable():  # the database holds no NUL, not even in a question
         raise NotFound("The instance has no bulk data under this path.")
     value = await retrieve.bulkdata(tools, located, name)

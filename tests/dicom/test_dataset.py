@@ -14,12 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, Sequence, config, dcmread, dcmwrite
 from pydicom.datadict import dictionary_VR
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from app.dicom import elements, tags
 from app.dicom.scanner import Limits, Scan
 from app.errors import Refused
-from tests.dicom.corpus import as_documented, comparable, odd_instance, pydicom_json, scan, sliced
+from tests.dicom.corpus import as_documented, comparable, normalised, odd_instance, pydicom_json, scan, sliced
 from tests.make import instance
 
 # Attributes that the builders set, that decide how others are read, or whose value pydicom amends.
@@ -35,8 +40,13 @@ _TAKEN = {
 }
 _BY_VR: dict[str, list[int]] = {}
 for _tag, _vr in tags.standard_tags():
-    _is_choice = " or " in dictionary_VR(int(_tag, 16))
-    if _tag not in _TAKEN and _tag >= "00080000" and not _is_choice and not _tag.endswith("0000"):
+    if (
+        _tag not in _TAKEN
+        and _tag >= "00080000"
+        and _tag not in tags.SIGNED_OR_NOT
+        and not _tag.endswith("0000")
+        and " OW" not in dictionary_VR(int(_tag, 16))  # pydicom leaves the choice open in Implicit VR
+    ):
         _BY_VR.setdefault(_vr, []).append(int(_tag, 16))
 
 _letters = st.text(
@@ -110,7 +120,14 @@ def _made(described: list[tuple[int, str, Any]], target: Dataset, *, undefined: 
 @given(
     described=_items,
     undefined=st.booleans(),
-    syntax=st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian]),
+    syntax=st.sampled_from(
+        [
+            ExplicitVRLittleEndian,
+            ImplicitVRLittleEndian,
+            ExplicitVRBigEndian,
+            DeflatedExplicitVRLittleEndian,
+        ]
+    ),
     size=st.integers(1, 300),
 )
 def test_random_data_sets_are_what_pydicom_writes(
@@ -124,10 +141,13 @@ def test_random_data_sets_are_what_pydicom_writes(
         buffer = BytesIO()
         dcmwrite(buffer, data, enforce_file_format=True)
         written = buffer.getvalue()
-        expected = as_documented(pydicom_json(written))
-    found = scan(written, sliced(written, size))
+        # pydicom leaves words in big endian: there its JSON of the normalised object counts
+        is_big_endian = syntax == ExplicitVRBigEndian
+        expected = as_documented(pydicom_json(normalised(written) if is_big_endian else written))
+    limits = Limits(normalise=True)
+    found = scan(written, sliced(written, size), limits=limits)
     assert comparable(found.json) == expected
-    assert scan(written) == found
+    assert scan(written, limits=limits) == found
 
 
 def _parsed(data: bytes) -> Dataset:
@@ -359,6 +379,6 @@ def test_fragments_end_within_their_sequence() -> None:
 
 def test_one_byte_at_a_time_is_linear() -> None:
     """A long value that comes in single bytes is not read again and again."""
-    data = instance(PixelData=None) + _explicit("70010010", "UT", b"x" * 100_000)
+    data = instance(PixelData=None) + _explicit("70010010", "UT", b"x" * 60_000)
     found = scan(data, sliced(data, 1))
-    assert _element_of(found, "70010010")["Value"] == ["x" * 100_000]
+    assert _element_of(found, "70010010")["Value"] == ["x" * 60_000]

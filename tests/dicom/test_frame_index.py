@@ -57,6 +57,9 @@ def starts(pixels: Pixels) -> list[int]:
         ([START, MORE, START], 2, [0, 48], 2, [0, 2]),
         ([START, MORE, START], 2, b"\0\0\0", 2, [0, 2]),
         ([START, MORE, START], 2, [0], 2, [0, 2]),
+        ([START, MORE, START], 3, [0, 0, 16], 3, []),
+        ([START, START * 5, MORE, START * 3, MORE], 3, [0, 16, 80], 3, [0, 1, 3]),
+        ([START, b"", MORE, START], 2, [0, 16], 2, [0, 1]),
         ([START, MORE, MORE], 1, b"", 1, [0]),
         ([START, START, START], 2, b"", 3, []),
         ([START, START, MORE], 5, b"", 2, [0, 1]),
@@ -87,7 +90,9 @@ def test_an_extended_table_tells_the_pad() -> None:
     trimmed = indexed([START, START], 2, extended=([0, 16], [7, 8]))
     assert [length for _, length in struct.iter_unpack("<QQ", trimmed.fragments)] == [7, 8]
     assert trimmed.stream_length == 15
-    assert indexed([START, START], 2, extended=([0, 16], [2, 900])).stream_length == 16
+    assert trimmed.tag == "7FE00010"
+    for nonsense in ([2, 900], [6, 8], [9, 8], [8]):
+        assert indexed([START, START], 2, extended=([0, 16], nonsense)).stream_length == 16
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,9 @@ def test_by_setting_the_first_is_kept_and_the_sender_is_content(empty: str, tmp_
         pytest.param(b"not DICOM" * 30, OTHER, 0xC000, id="text"),
         pytest.param(b"", OTHER, 0xC000, id="empty"),
         pytest.param(make.instance()[:140], OTHER, 0xC000, id="cut in the meta"),
-        pytest.param(make.instance("1.2.840.10008.1.2.4.95", PixelData=None), OTHER, 0x0124, id="JPIP"),
+        pytest.param(
+            make.instance("1.2.840.10008.1.2.4.95", PixelData=None), OTHER, 0xC000, id="not deflated"
+        ),
     ],
 )
 def test_what_cannot_be_kept_is_told_with_its_reason_and_its_neighbours_are_stored(

@@ -1,0 +1,1 @@
+"""Programs that feed hostile bytes for hours; `make fuzz` runs them."""
