@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup run fix check test test-all chaos bench fuzz pins
+.PHONY: setup run fix check test test-all bench chaos fuzz pins
 
 define need_python
 @$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "reelweb needs Python 3.11 or newer with venv: make $@ PYTHON=/path/to/python3.11" >&2; exit 1; }

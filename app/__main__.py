@@ -92,8 +92,9 @@ async def _migrate(settings: knobs.Settings, dsn: str) -> None:
     await index.migrate(dsn)
     if not await index.is_rebuilding(dsn):
         return
-    if not (settings.storage_folder / "journal").is_dir():
-        await index.begin(dsn)
+    is_folder = settings.storage_url is None or settings.storage_url.startswith("file:")
+    if is_folder and not (settings.storage_folder / "journal").is_dir():
+        await index.begin(dsn)  # the usual first start, without the libraries that reading objects takes
         return
     from app.upkeep import objects  # noqa: PLC0415
     from app.upkeep import reindex as reindexing  # noqa: PLC0415

@@ -64,11 +64,15 @@ class Model:
     touched: set[str] = field(default_factory=set)
     rounds: int = 0
     done: Counter[str] = field(default_factory=Counter)
+    is_whole: bool = True
 
-    def save(self, file: Path) -> None:
+    def save(self, file: Path, *, is_whole: bool) -> None:
+        """Between rounds it is whole; what a round that was cut short did is not in it."""
         rows = {uid: (one.study, one.series, one.digest) for uid, one in self.known.items()}
         new = file.with_suffix(".new")
-        new.write_text(json.dumps({"rounds": self.rounds, "done": self.done, "known": rows}))
+        new.write_text(
+            json.dumps({"rounds": self.rounds, "done": self.done, "known": rows, "is_whole": is_whole})
+        )
         new.replace(file)
 
     @classmethod
@@ -77,7 +81,7 @@ class Model:
             return cls()
         told = json.loads(file.read_text())
         known = {uid: Known(*row) for uid, row in told["known"].items()}
-        return cls(known, rounds=told["rounds"], done=Counter(told["done"]))
+        return cls(known, rounds=told["rounds"], done=Counter(told["done"]), is_whole=told["is_whole"])
 
 
 class Client:
@@ -159,6 +163,18 @@ class Chaos:
         self._chance = random.Random(f"{seed} {self.model.rounds}")
         self._settings = {"allow_delete": "true", "on_conflict": "replace", "grace_s": "120"} | settings
         self.server = self._start()
+        if not self.model.is_whole:
+            asyncio.run(self._look())
+
+    async def _look(self) -> None:
+        """We were cut short ourselves: what the server says now must stay."""
+        self.model.known.clear()
+        async with _client(self.server) as http:
+            await _quiet(http)
+            for row in (await http.get("/dicom-web/instances", params={"limit": "1000"})).json():
+                uid, study, series = (row[tag]["Value"][0] for tag in ("00080018", "0020000D", "0020000E"))
+                there = Known(study, series, GONE)
+                self.model.known[uid] = Known(study, series, await _found(http, uid, [there]))
 
     def _start(self) -> Server:
         return Server(self._data, **self._settings).until_ready()  # type: ignore[arg-type] # names of settings
@@ -169,6 +185,7 @@ class Chaos:
     def round(self, every: int) -> None:
         """One kill and what must be true after it; each `every` rounds of everything."""
         victim = self._chance.choice(VICTIMS)
+        self.model.save(self._file, is_whole=False)
         asyncio.run(self._under_load(victim))
         self._again(victim)
         self.model.done[f"killed {victim}"] += 1
@@ -176,7 +193,7 @@ class Chaos:
         self.model.rounds += 1
         if self.model.rounds % every == 0:
             self.everything()
-        self.model.save(self._file)
+        self.model.save(self._file, is_whole=True)
 
     async def _under_load(self, victim: str) -> None:
         async with _client(self.server) as http:
@@ -325,18 +342,18 @@ def main() -> int:
     )
     wanted = parser.parse_args()
     began = time.monotonic()
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda told, _frame: stop.append(told))  # this round is brought to its end
     with chaos(wanted.folder, wanted.seed, **dict(one.split("=", 1) for one in wanted.set)) as one:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            while one.model.rounds < wanted.rounds:
+            while one.model.rounds < wanted.rounds and not stop:
                 one.round(wanted.every)
                 if one.model.rounds % 10 == 0:
                     print(f"{one.model.rounds} rounds, {time.monotonic() - began:.0f} s", flush=True)
         except Broken as error:
             print(f"round {one.model.rounds}: {error}\n{one.server.told[-4000:]}", flush=True)
             return 1
-        except KeyboardInterrupt:
-            pass
         print(f"{one.model.rounds} rounds, nothing lost, nothing undead: {dict(one.model.done)}")
     return 0
 

@@ -31,7 +31,7 @@ async def tools(
         opened(database, keys.new, knobs, Journal(keys.record, partial(put, storage))) as index,
         Workers() as workers,
     ):
-        yield Tools(index, storage, workers, Limits(), on_conflict)
+        yield Tools(index, storage, workers, Limits(normalise=True), on_conflict)
 
 
 async def send(tools: Tools, content: bytes) -> store.Outcome:

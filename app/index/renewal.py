@@ -10,6 +10,7 @@ from app.index import described
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.extents import LOCATED, Located, located
+from app.index.queue import NORMALISED, QUEUE, queued
 from app.index.rows import Row
 
 _PAGE = f"""
@@ -22,7 +23,12 @@ _RENEW = """
 update instance set instance_number = $2, number_of_frames = $3, dataset_offset = $4, scanned_by = $5,
     pixel_tag = $6, pixel_vr = $7, pixel_offset = $8, pixel_length = $9, frame_bits = $10, stream_length = $11,
     container = $12, attributes = $13, bulk = $14::jsonb, metadata = $15, fragments = $16, frame_starts = $17
-where object_key = $1 and sop_instance_uid = $18 returning series_id"""
+where object_key = $1 and sop_instance_uid = $18 returning id, series_id"""
+
+# What another scanner says lies where another normaliser put it.
+_FORGET = """
+with gone as (delete from rendition where instance_id = $1 and kind = $2 returning object_key)
+insert into removed (key) select object_key from gone where object_key is not null on conflict do nothing"""
 
 _BUMP = "update series set version = version + 1, changed_at = now() where id = $1"
 
@@ -43,10 +49,12 @@ async def renew(index: Index, row: Row) -> bool:
     with translated():
         async with index.upkeep.use() as connection, connection.transaction():
             study_id = await connection.fetchval(_STUDY, row.study_instance_uid)
-            series_id = await connection.fetchval(_RENEW, *values)
-            if series_id is None:
+            renewed = await connection.fetchrow(_RENEW, *values)
+            if renewed is None:
                 return False
-            await connection.execute(_BUMP, series_id)
+            await connection.execute(_BUMP, renewed["series_id"])
+            await connection.execute(_FORGET, renewed["id"], NORMALISED)
+            await connection.execute(QUEUE, *queued([renewed["id"]], *row.wants))
             await described.describe_studies(connection, described.columns([(0, *row.study)]))
             series = (0, row.study_instance_uid, *row.series)
             await described.describe_series(connection, described.columns([series]))

@@ -122,7 +122,7 @@ class LocalStorage:
         count = 0
         for left in self._temporary.iterdir():
             with suppress(FileNotFoundError):
-                if left.stat().st_mtime < now - older_than_s:
+                if left.stat().st_mtime < now - age_s:
                     left.unlink()
                     count += 1
         return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,9 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom import dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID
 
 from app import store
 from app.errors import NotFound, Unavailable
@@ -89,6 +93,33 @@ async def test_the_rows_are_equal(
     before = await rows.told(sql)
     assert not await reindexed(database, folder, sql)
     assert await rows.told(sql) == before
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"])
+async def test_whatever_the_syntax(database: str, sql: Connection, memory: Path, syntax: str) -> None:
+    """Implicit, deflated and big endian instances are read as they were when they came."""
+    async with tools(database, memory) as opened:
+        assert (await send(opened, written(syntax))).failure is None
+        before = await rows.told(sql)
+        await sql.execute("update instance set scanned_by = 0, number_of_frames = 7, metadata = ''")
+        await sql.execute("update rendition set state = 'ready', object_key = 'renditions/old', size = 1")
+        await reindex.outdated(opened, Report(), Pace())
+        assert await rows.told(sql) == before
+        assert not await sql.fetchval("select count(*) from rendition where state = 'ready'")
+    assert not await reindexed(database, memory, sql)
+    assert await rows.told(sql) == before
+
+
+def written(syntax: str) -> bytes:
+    data = make.dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = UID(syntax)
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    data["PixelData"].VR = "OW"
+    buffer = BytesIO()
+    dcmwrite(buffer, data, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 async def test_an_upload_that_was_not_acknowledged_stays_away(

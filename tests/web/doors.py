@@ -55,10 +55,10 @@ class Archive:
         return f"{self.url}/dicom-web"
 
     def objects(self) -> set[str]:
-        """Every file in the storage but the journal's records of them."""
+        """Every file in the storage but the journal's records."""
         storage = self.folder / "storage"
-        files = {str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file()}
-        return {name for name in files if not name.startswith("journal/")}
+        files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
+        return {file for file in files if not file.startswith("journal/")}
 
     def column(self, statement: str) -> list[Any]:
         """The first column of a statement's rows."""
