@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Work = Callable[[Tools, Report], Awaitable[None]]
 
-# `app.wiring` is imported by the commands that use it: it brings every library (numpy, av, …), and the
+# What a command needs is imported in it: `app.wiring` brings every library (numpy, av, …), and the
 # supervisor, which lives as long as the server, would keep them in its memory for nothing.
 
 commands = typer.Typer(
@@ -87,7 +87,7 @@ def migrate() -> None:
 
 async def _migrate(settings: knobs.Settings, dsn: str) -> None:
     """An index that is new, or was not made to its end, is made from storage before anybody is served."""
-    from app import index  # noqa: PLC0415
+    from app import index
 
     await index.migrate(dsn)
     if not await index.is_rebuilding(dsn):
@@ -96,8 +96,8 @@ async def _migrate(settings: knobs.Settings, dsn: str) -> None:
     if is_folder and not (settings.storage_folder / "journal").is_dir():
         await index.begin(dsn)  # the usual first start, without the libraries that reading objects takes
         return
-    from app.upkeep import objects  # noqa: PLC0415
-    from app.upkeep import reindex as reindexing  # noqa: PLC0415
+    from app.upkeep import objects
+    from app.upkeep import reindex as reindexing
 
     def work(tools: Tools, report: Report) -> Awaitable[None]:
         return reindexing.from_storage(tools, report, objects.Pace())
@@ -114,7 +114,7 @@ def verify(
     rate: Annotated[float | None, typer.Option(min=0.001, help="Read at most so many MiB a second.")] = None,
 ) -> None:
     """Compare every row, object and record, also while the server runs. Status 1: something is not well."""
-    from app.upkeep import verify as verifying  # noqa: PLC0415
+    from app.upkeep import verify as verifying
 
     wishes = verifying.Wishes(repair, quick, rate and rate * (1 << 20))
     _upkeep("verify", lambda tools, report: verifying.run(tools, wishes, report), alone=False)
@@ -129,8 +129,8 @@ def reindex(
     rate: Annotated[float | None, typer.Option(min=0.001, help="Read at most so many MiB a second.")] = None,
 ) -> None:
     """Make the whole index from storage alone; the server must not run. Status 1: something is not well."""
-    from app.upkeep import objects  # noqa: PLC0415
-    from app.upkeep import reindex as reindexing  # noqa: PLC0415
+    from app.upkeep import objects
+    from app.upkeep import reindex as reindexing
 
     pace = objects.Pace(rate and rate * (1 << 20))
     if outdated:
@@ -156,8 +156,8 @@ def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
 
 async def _kept_up(settings: knobs.Settings, dsn: str, what: str, work: Work, *, rebuilds: bool) -> int:
     """How much was found and not mended."""
-    from app import wiring  # noqa: PLC0415
-    from app.upkeep.shown import shown, summary  # noqa: PLC0415
+    from app import wiring
+    from app.upkeep.shown import shown, summary
 
     with shown(what) as report:
         await wiring.upkeep(settings, dsn, lambda tools: work(tools, report), rebuilds=rebuilds)
@@ -186,7 +186,7 @@ def token(
 @commands.command(hidden=True)
 def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> None:
     """Answer requests that come to an inherited socket."""
-    from app import wiring  # noqa: PLC0415
+    from app import wiring
 
     wiring.serve_web(_settings(), fd)
 
@@ -194,7 +194,7 @@ def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> No
 @commands.command(hidden=True)
 def jobs() -> None:
     """Make renditions and sweep."""
-    from app import wiring  # noqa: PLC0415
+    from app import wiring
 
     wiring.run_jobs(_settings())
 

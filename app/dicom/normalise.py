@@ -89,7 +89,7 @@ class Normaliser:
     512 KiB when it is the file meta.
     """
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self._limits = limits
         self._prologue = Prologue(limits)
         self._converter: Converter | None = None

@@ -32,7 +32,7 @@ class Scanner:
     milliseconds for any bytes; `feed` takes all the steps at once.
     """
 
-    def __init__(self, limits: Limits = Limits(), wanted: frozenset[str] = frozenset()) -> None:  # noqa: B008
+    def __init__(self, limits: Limits = Limits(), wanted: frozenset[str] = frozenset()) -> None:  # noqa: B008 - frozen
         self.head: Head | None = None
         self.transfer_syntax_uid: str | None = None
         self.dataset_offset: int | None = None
