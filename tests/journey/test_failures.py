@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import threading
@@ -75,6 +76,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+# The client library leaves the sockets of requests that were cancelled to the collector: collected here, and not
+# in whatever test comes next.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(300)
 def test_kill_9_at_any_moment(tmp_path: Path) -> None:
     """Every acknowledged instance is there, bit for bit; nothing half-visible, nothing undead; no process left.
@@ -88,6 +92,7 @@ def test_kill_9_at_any_moment(tmp_path: Path) -> None:
         one.everything()
         assert one.model.done["stored"] > 0
     until(lambda: not one.server.left_behind())
+    gc.collect()
 
 
 @pytest.mark.parametrize("how", ["vanishes", "stalls"])

@@ -126,8 +126,11 @@ def test_a_client_that_leaves_is_no_error(archive: Archive, lines: list[dict[str
         connection.recv(1000)
     until(lines, 3)
     time.sleep(0.1)
-    assert [line["event"] for line in lines] == ["request"] * 3
-    assert {line["status"] for line in lines} == {200, 499}
+    assert {line["event"] for line in lines} == {"request"}
+    # Only what was asked here: a line of the test before may come late.
+    asked = [line for line in lines if line["path"] in {"/dicom-web/studies", url.removeprefix(archive.url)}]
+    assert len(asked) == 3
+    assert {line["status"] for line in asked} == {200, 499}
     assert doors.get(f"{archive.url}/readyz").status_code == 200
 
 
