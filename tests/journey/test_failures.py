@@ -111,8 +111,11 @@ def test_client_vanishes_or_stalls(server: Server, how: str) -> None:
             until(lambda: not left(storage, "tmp"), server)
     until(lambda: not left(storage, "tmp"), server)
     until(lambda: len(left(storage, "objects")) == before + 1, server)
-    found = get(f"{server.url}/dicom-web/instances", params={"limit": "1000"}).json()
-    assert len(found) == len(left(storage, "objects"))
+
+    def found() -> int:
+        return len(get(f"{server.url}/dicom-web/instances", params={"limit": "1000"}).json())
+
+    until(lambda: found() == len(left(storage, "objects")), server)  # the row comes after the object
     assert post(server.url, first, second).status_code == 200  # and what was stored before is the same again
     assert len(left(storage, "objects")) == before + 2
     assert server.answers()
