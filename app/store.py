@@ -29,6 +29,7 @@ class Outcome:
     failure: Refused | None = None
     warning: int | None = None
     transient: bool = False  # it would work later: the database or the storage was away
+    again: bool = False  # the very same was stored already
 
 
 async def instance(
@@ -128,7 +129,7 @@ async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
         return Outcome(scan.head)
     await _forget(tools, stored.key)
     if added == "same":
-        return Outcome(scan.head)
+        return Outcome(scan.head, again=True)
     if tools.on_conflict == "keep":
         return Outcome(scan.head, warning=0xB007)  # data set does not match: the first one stays
     return _refused(
