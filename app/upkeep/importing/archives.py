@@ -6,10 +6,8 @@ memory, what it expands to in bytes (`Room`).
 
 from __future__ import annotations
 
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from tarfile import InvalidHeaderError, TruncatedHeaderError  # type: ignore[attr-defined] # typeshed lacks them
@@ -36,15 +34,17 @@ from app.upkeep.importing.unpacked import DAMAGED, Forward, Room, opened
 _HELD: Final = 2 << 20  # a member of a compressed tar up to this size is held, so that others go on meanwhile
 _DIRECTORY: Final = 32 << 20  # of a zip file: some 300,000 members
 _METHODS: Final = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_ZIP_ERRORS: Final = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-)
+
+
+@contextmanager
+def _judged() -> Iterator[None]:
+    """Strangers' bytes make zipfile and tarfile raise whatever there is."""
+    try:
+        yield
+    except (ReelwebError, OSError):
+        raise
+    except Exception as error:
+        raise Unreadable(DAMAGED) from error
 
 
 class NotATar(ReelwebError):
@@ -75,14 +75,12 @@ class _Member:
         self._file: zipfile.ZipExtFile | None = None
 
     def next(self) -> bytes:
-        try:
+        with _judged():
             if self._file is None:
                 self._file = cast("zipfile.ZipExtFile", self._archive.open(self._info))
             piece = self._file.read(PIECE)
             if len(piece) < PIECE:  # the end, where zipfile compares the checksum
                 piece += self._file.read(1)
-        except _ZIP_ERRORS as error:
-            raise Unreadable(DAMAGED) from error
         self._left -= len(piece)
         self._room.take(len(piece))
         if self._left <= 0 or not piece:
@@ -101,16 +99,14 @@ class _Member:
 def zipped(item: Item, archive: Archive) -> Iterator[Iterator[Found]]:
     """The members of a zip file; they can be read until the block ends."""
     with opened(item.path, item.seen) as raw:
-        try:
+        with _judged():
             inside = zipfile.ZipFile(cast("BinaryIO", _Zip(raw)))
-        except _ZIP_ERRORS as error:
-            raise Unreadable(DAMAGED) from error
         room = Room(item.size)
         with inside:
             yield (
                 _zip_member(item, archive, inside, info, room)
                 for info in inside.infolist()
-                if not info.is_dir()
+                if not info.filename.endswith("/")
             )
 
 
@@ -200,21 +196,22 @@ class _Info(tarfile.TarInfo):
 
 def _tar(forward: Forward) -> tarfile.TarFile:
     try:
-        return tarfile.TarFile(fileobj=cast("BinaryIO", forward), tarinfo=_Info, errors="surrogateescape")
-    except tarfile.ReadError as error:
-        raise NotATar("It is no tar file.") from error
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        raise Unreadable(DAMAGED) from error
+        with _judged():
+            return tarfile.TarFile(fileobj=cast("BinaryIO", forward), tarinfo=_Info, errors="surrogateescape")
+    except Unreadable as error:
+        if isinstance(error.__cause__, tarfile.ReadError):
+            raise NotATar("It is no tar file.") from error
+        raise
 
 
 def _next(inside: tarfile.TarFile, forward: Forward) -> tarfile.TarInfo | None:
     forward.budget = Forward.HEADERS
-    try:
+    with _judged():
         info = inside.next()
-    except (tarfile.TarError, ValueError, OverflowError, OSError) as error:
-        raise Unreadable(DAMAGED) from error
     inside.members.clear()  # type: ignore[attr-defined] # typeshed lacks it; tarfile would keep them all
-    if info is not None and info.size < 0:
+    if info is None:
+        forward.finish()
+    elif info.size < 0:
         raise Unreadable(DAMAGED)
     return info
 

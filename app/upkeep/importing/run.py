@@ -110,7 +110,7 @@ class Import:
     # --- archives and DICOMDIRs ---------------------------------------------------------------------------
 
     async def _expand(self, item: Item, kind: Kind, first: bytes) -> None:
-        before, archive = self._tally.weight, Archive()
+        before, met, archive = self._tally.weight, self._tally.met, Archive()
         try:
             await self._go_through(
                 _members(item, kind, first, archive), archive, 1 if kind is not Kind.ZIP else _PAGE
@@ -125,6 +125,8 @@ class Import:
         if kind is Kind.DIRECTORY:
             self._tally.pass_by(item.weight)
             return
+        if self._tally.met == met and kind is Kind.PACKED:  # zeros look like a tar file's end
+            self._tally.add(item.name, 0, _other(item))
         self._tally.pass_by(max(item.weight - (self._tally.weight - before), 0))
         if not archive.left_out and not self._is_over():
             await self._put_aside(item)

@@ -132,7 +132,7 @@ def shown(wishes: Wishes, *, with_paths: bool) -> Iterator[Tally]:
         task = bar.add_task("import", total=None, files=0)
 
         def advance(weight: int) -> None:
-            bar.update(task, advance=weight, files=tally.endings.total())
+            bar.update(task, advance=weight, files=tally.met)
 
         tally.advance = advance
         with _census(wishes, lambda total: bar.update(task, total=total)):

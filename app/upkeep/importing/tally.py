@@ -53,6 +53,11 @@ class Tally:
     weight: int = 0
 
     @property
+    def met(self) -> int:
+        """How many there were."""
+        return self.endings.total()
+
+    @property
     def refused(self) -> int:
         """How many were refused."""
         return self.endings[Ending.REFUSED]

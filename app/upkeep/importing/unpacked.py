@@ -159,6 +159,11 @@ class Forward:
             raise Unreadable(DAMAGED)
         return self.take(size)
 
+    def finish(self) -> None:
+        """Read what is compressed to its end, where its checksum stands."""
+        while self.is_packed and self._take(_BLOCK):
+            pass
+
     def take(self, size: int) -> bytes:
         """Exactly so many bytes, fewer at the end."""
         pieces, left = [], size
