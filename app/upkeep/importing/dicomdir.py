@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 
 from app.dicom.elements import LONG, VRS, layout_of
 from app.upkeep.importing.items import Item, Trouble, Unreadable, of_file, shown, why
+from app.upkeep.importing.kinds import DICOMDIR
 from app.upkeep.importing.sources import Found
 from app.upkeep.importing.unpacked import opened
 
@@ -71,7 +72,7 @@ def file_ids(raw: BinaryIO) -> Iterator[tuple[str, ...]]:
             in_use = raw.read(2) != b"\0\0"
         elif tag == _FILE_ID and length <= _LONGEST:
             components = tuple(raw.read(length).decode("latin-1").rstrip(" \0").split("\\"))
-            if in_use and any(components):
+            if in_use and any(components) and components[-1].upper() != DICOMDIR:  # not in circles
                 yield components
         else:
             raw.seek(length, os.SEEK_CUR)

@@ -7,6 +7,7 @@ from typing import Final
 
 from app.dicom import prologue
 
+DICOMDIR: Final = "DICOMDIR"
 _PACKED: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 
@@ -24,7 +25,7 @@ class Kind(StrEnum):
 def kind(first: bytes, last_name: str) -> Kind:
     """What begins so; a DICOMDIR is one by its name, which PS3.10 fixes."""
     if prologue.is_begun_by(first):
-        return Kind.DIRECTORY if last_name.upper() == "DICOMDIR" else Kind.DICOM
+        return Kind.DIRECTORY if last_name.upper() == DICOMDIR else Kind.DICOM
     if first.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return Kind.ZIP
     if first[257:262] == b"ustar":

@@ -55,6 +55,7 @@ class Import:
             await self._queue.join()
             while self._later and not self._is_over():
                 await self._expand(*self._later.popleft())
+                await self._queue.join()
             self._later.clear()
         finally:
             for worker in workers:
@@ -85,14 +86,14 @@ class Import:
                     self._tally.add(one.name, one.weight, Result(Ending.REMEMBERED))
                     await self._put_aside(one)
                 else:
-                    await self._queue_up(one, archive)
+                    await self._queue_up(one)
 
-    async def _queue_up(self, item: Item, archive: Archive | None) -> None:
-        if archive is not None:
-            archive.begin()
+    async def _queue_up(self, item: Item) -> None:
+        if item.archive is not None:
+            item.archive.begin()
         await self._queue.put(item)
-        if archive is not None and item.is_live:
-            await archive.settled()
+        if item.archive is not None and item.is_live:
+            await item.archive.settled()
 
     async def _known(self, marks: list[bytes]) -> set[bytes]:
         """Those of an earlier import that the target still has."""

@@ -19,8 +19,6 @@ from app.upkeep.importing.items import Unreadable
 from tests import make
 from tests.importing import imported
 
-LAST = b"PT000000\\ST000000\\SE000000\\IM000003"  # the last file it names
-
 
 def medium(folder: Path, count: int = 4) -> Path:
     """A medium with a DICOMDIR, beside it what makes up a CD."""
@@ -40,6 +38,12 @@ def medium(folder: Path, count: int = 4) -> Path:
 
 def ids(content: bytes) -> list[tuple[str, ...]]:
     return list(dicomdir.file_ids(io.BytesIO(content)))
+
+
+def last_id(cd: Path) -> bytes:
+    """As it is written."""
+    name = "\\".join(ids(cd.read_bytes())[-1]).encode()
+    return name + b" " * (len(name) % 2)
 
 
 def lose(cd: Path) -> None:
@@ -89,14 +93,23 @@ async def test_names_in_another_case_are_found(tools: Tools, tmp_path: Path, cd:
     assert result.endings == {"stored": 4}
 
 
-@pytest.mark.parametrize("name", [b"..\\SECRET", b"LINK", b"/etc/passwd", b"A\0B", b".", b"\\\\SECRET"])
+@pytest.mark.parametrize(
+    "name", [b"..\\SECRET", b"LINK", b"/etc/passwd", b"A\0B", b".", b"\\\\SECRET", b"SECRET"]
+)
 async def test_it_leads_nowhere_else(tools: Tools, tmp_path: Path, cd: Path, name: bytes) -> None:
     """Not by a name, not by a link: what is imported lies below its folder."""
     (tmp_path / "SECRET").write_bytes(make.instance())
     (tmp_path / "cd" / "LINK").symlink_to(tmp_path / "SECRET")
-    change(cd, LAST, name.ljust(len(LAST)))
+    last = last_id(cd)
+    change(cd, last, name.ljust(len(last)))
     result = await imported(tools, tmp_path, cd)
     assert result.endings == {"stored": 3, "refused": 1}
+
+
+async def test_one_that_names_itself_goes_in_no_circle(tools: Tools, tmp_path: Path, cd: Path) -> None:
+    last = last_id(cd)
+    change(cd, last, b"DICOMDIR".ljust(len(last)))
+    assert (await imported(tools, tmp_path, cd)).endings == {"stored": 3}
 
 
 async def test_records_out_of_use_are_left_out(tools: Tools, tmp_path: Path, cd: Path) -> None:
