@@ -46,9 +46,10 @@ def wishes(
     again: bool = False,
     rest_s: float | None = None,
     aside: Aside = leave,
+    jobs: int | None = None,
 ) -> start.Wishes:
     return start.Wishes(
-        tuple(map(str, paths)), notes / "import", again=again, rest_s=rest_s, aside=aside, jobs=4
+        tuple(map(str, paths)), notes / "import", again=again, rest_s=rest_s, aside=aside, jobs=jobs
     )
 
 

@@ -23,7 +23,7 @@ _MEANINGS: Final = {
     FailureReason.PROCESSING_FAILURE: "it failed",
     FailureReason.DUPLICATE_SOP_INSTANCE: "another instance is stored under the SOP Instance UID",
     0x0122: "its SOP Class is not supported",
-    FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED: "not authorized",
+    FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED: "it does not allow it",
     0xC122: "its transfer syntax is not supported",
     FailureReason.STUDY_MISMATCH: "its data set does not match",
     FailureReason.OUT_OF_RESOURCES: "it is out of resources",

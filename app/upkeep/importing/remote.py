@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from secrets import token_hex
@@ -50,7 +50,7 @@ class Address:
     """The DICOMweb root of another server, who we are there, and whom to trust beside the usual authorities."""
 
     url: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     ca: Path | None = None
 
     def __post_init__(self) -> None:
