@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Final, Self
 
+from app.errors import Unavailable
+
 _TABLE: Final = (
     "create table if not exists done (mark blob primary key, sop_instance_uid text not null) without rowid"
 )
 _PATIENCE_S: Final = 60
 _FULL: Final = 200
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unavailable(f"What is imported cannot be noted ({type(error).__name__}).") from error
 
 
 class Done:
@@ -32,11 +43,14 @@ class Done:
         self._lock = Lock()
         self._held: list[tuple[bytes, str]] = []
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        try:
-            self._database = self._opened()
-        except sqlite3.DatabaseError:  # no database any more: it is begun anew
-            self._path.unlink()
-            self._database = self._opened()
+        with _told():
+            try:
+                self._database = self._opened()
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                    raise
+                self._path.unlink()  # no database any more: it is begun anew
+                self._database = self._opened()
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +65,7 @@ class Done:
         """Those that were brought in, and as what."""
         keys = {self._key(mark): mark for mark in marks}
         wanted = ",".join("?" * len(keys))
-        with self._lock:
+        with self._lock, _told():
             rows = self._database.execute(
                 f"select mark, sop_instance_uid from done where mark in ({wanted})",  # noqa: S608 - question marks
                 list(keys),
@@ -66,7 +80,7 @@ class Done:
 
     def flush(self) -> None:
         """Write what came since: it is acknowledged by then, and a loss of it would cost time only."""
-        with self._lock, self._database:
+        with self._lock, _told(), self._database:
             held, self._held = self._held, []
             self._database.executemany("insert or replace into done values (?, ?)", held)
 

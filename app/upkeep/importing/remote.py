@@ -75,6 +75,13 @@ class Address:
         return root if root.endswith("/studies") else f"{root}/studies"
 
     @property
+    def is_overheard(self) -> bool:
+        """A token goes where others can read it."""
+        url = urlsplit(self.url)
+        is_near = url.hostname in {"localhost", "127.0.0.1", "::1"}
+        return self.token is not None and url.scheme == "http" and not is_near
+
+    @property
     def headers(self) -> dict[str, str]:
         """`user:password` is a token too."""
         told = {"Accept": "application/dicom+json", "User-Agent": "reelweb"}
@@ -170,6 +177,8 @@ class Remote:
             ):
                 return response.status_code, await _read(response)
         except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Away("The other server's certificate is not trusted: see --ca.") from error
             raise _Failed("The other server cannot be reached.", is_gone=True) from error
         except httpx.TransportError as error:
             raise _Failed(f"The other server does not answer ({type(error).__name__}).") from error

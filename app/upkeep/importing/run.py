@@ -9,8 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Final
 
-import structlog
-
 from app.errors import Unavailable
 from app.upkeep.importing import archives, dicomdir, kinds
 from app.upkeep.importing.aside import Aside, leave
@@ -20,8 +18,6 @@ from app.upkeep.importing.kinds import Kind
 from app.upkeep.importing.sources import Found
 from app.upkeep.importing.tally import Ending, Result, Tally, refused
 from app.upkeep.importing.target import Away, Target
-
-log = structlog.get_logger("reelweb.import")
 
 _PAGE: Final = 256
 _NO_DICOM: Final = "This is no DICOM file."
@@ -49,21 +45,26 @@ class Import:
     async def run(self, found: Iterator[Found]) -> None:
         """Import what is found, archives after the files beside them; Away when the target takes nothing."""
         self._away = None
-        workers = [asyncio.create_task(self._work()) for _ in range(self._target.bounds.requests)]
         try:
-            await self._feed(found, _PAGE)
-            await self._queue.join()
-            while self._later and not self._is_over():
-                await self._expand(*self._later.popleft())
-                await self._queue.join()
-            self._later.clear()
+            async with asyncio.TaskGroup() as group:
+                workers = [group.create_task(self._work()) for _ in range(self._target.bounds.requests)]
+                await self._all(found)
+                for worker in workers:
+                    worker.cancel()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # a worker's: it ends all of them
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
             await asyncio.to_thread(self._done.flush)
         if self._away is not None:
             raise self._away
+
+    async def _all(self, found: Iterator[Found]) -> None:
+        await self._feed(found, _PAGE)
+        await self._queue.join()
+        while self._later and not self._is_over():
+            await self._expand(*self._later.popleft())
+            await self._queue.join()
+        self._later.clear()
 
     def _is_over(self) -> bool:
         return self._away is not None or self._stop.is_set()
@@ -200,8 +201,9 @@ class Import:
                 self._drop(reading.item)
             return
         except Exception as error:  # noqa: BLE001 - the top of a worker: the next one has its chance
-            log.error("import.failed", why=type(error).__name__)  # noqa: TRY400 - a text may quote a value
-            results = [refused(f"It failed ({type(error).__name__}).")] * len(batch)
+            results = [refused(f"It failed ({type(error).__name__}).")] * len(
+                batch
+            )  # a text may quote a value
         finally:
             for reading in batch:
                 await reading.close()

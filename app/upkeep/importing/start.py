@@ -54,6 +54,8 @@ async def into(tools: Tools, wishes: Wishes, tally: Tally, stop: asyncio.Event) 
 
 async def to(address: Address, wishes: Wishes, tally: Tally, stop: asyncio.Event) -> None:
     """To another server."""
+    if address.is_overheard:
+        tally.say("The token goes over a connection that is not encrypted.")
     usual = remote.BOUNDS
     bounds = Bounds(wishes.jobs or usual.requests, usual.instances, usual.size)
     async with remote.opened(address, Patience(stop), bounds) as target:

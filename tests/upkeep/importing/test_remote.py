@@ -323,7 +323,7 @@ async def test_over_tls_with_a_token_and_an_authority_of_its_own(
         async with Faulty(server, tls) as front:
             url = f"{front.endpoint}/dicom-web"
             for address, why in (
-                (Address(url, secret), "cannot be reached"),
+                (Address(url, secret), "not trusted: see --ca"),
                 (Address(url, "other", authority[0]), "token"),
                 (Address(url, None, authority[0]), "token"),
             ):
@@ -337,6 +337,8 @@ async def test_over_tls_with_a_token_and_an_authority_of_its_own(
 def test_user_and_password_are_a_token_too() -> None:
     assert Address("http://x", "me:secret").headers["Authorization"] == "Basic bWU6c2VjcmV0"
     assert "secret" not in repr(Address("http://x", "secret"))
+    assert Address("http://x", "secret").is_overheard
+    assert not Address("https://x", "secret").is_overheard
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app import store
+from app.errors import Unavailable
 from app.index.connection import Connection
 from app.tools import Tools
 from app.upkeep.importing import aside, items, sources, start
@@ -210,3 +213,17 @@ async def test_a_folder_that_cannot_be_read_is_told(
     result = await imported(tools, tmp_path, tmp_path / "in")
     assert result.endings == {"refused": 1, "stored": 1}
     assert list(result.refused.values()) == ["It cannot be read (EACCES)."]
+
+
+async def test_a_memory_that_cannot_be_written_ends_it(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one sentence; a worker's failure leaves nobody waiting."""
+    study(tmp_path / "in", 5)
+    await imported(tools, tmp_path, tmp_path / "in" / "0")
+    monkeypatch.setattr("app.upkeep.importing.done._FULL", 1)
+    monkeypatch.setattr("app.upkeep.importing.done._PATIENCE_S", 0.01)
+    with closing(sqlite3.connect(tmp_path / "import" / "done.sqlite")) as other:
+        other.execute("begin immediate")
+        with pytest.raises(Unavailable, match="cannot be noted"):
+            await imported(tools, tmp_path, tmp_path / "in")
