@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.dicom import attributes
+from app.dicom import attributes, uids
 from app.dicom.scanner import Head, Scan, Scanner
-from app.errors import FailureReason, NoRoom, Refused, Unavailable
+from app.errors import FailureReason, NoRoom, Refused, Unavailable, WarningReason
 from app.extent import Stored
 from app.index import removal
 from app.index.instances import Lost
@@ -27,7 +27,7 @@ class Outcome:
 
     head: Head | None
     failure: Refused | None = None
-    warning: int | None = None
+    warning: WarningReason | None = None
     transient: bool = False  # it would work later: the database or the storage was away
 
 
@@ -58,9 +58,9 @@ async def remove(tools: Tools, study: str, series: str | None = None, instance: 
     count = await removal.remove(tools.index, study, series, instance)
     log.info(
         "removed",
-        study_instance_uid=study,
-        series_instance_uid=series,
-        sop_instance_uid=instance,
+        study_instance_uid=uids.told(study),
+        series_instance_uid=series and uids.told(series),
+        sop_instance_uid=instance and uids.told(instance),
         instances=count,
     )
 
@@ -130,7 +130,7 @@ async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
     if added == "same":
         return Outcome(scan.head)
     if tools.on_conflict == "keep":
-        return Outcome(scan.head, warning=0xB007)  # data set does not match: the first one stays
+        return Outcome(scan.head, warning=WarningReason.ELEMENTS_DISCARDED)
     return _refused(
         scan.head,
         Refused(
@@ -150,6 +150,6 @@ def _refused(head: Head | None, refusal: Refused) -> Outcome:
         "refused",
         reason=f"{refusal.reason:04X}",
         why=str(refusal),
-        sop_instance_uid=head.sop_instance_uid if head else None,
+        sop_instance_uid=uids.told(head.sop_instance_uid) if head else None,
     )
     return Outcome(head, refusal, transient=isinstance(refusal, NoRoom))
