@@ -59,3 +59,13 @@ class NoRoom(Refused):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, FailureReason.OUT_OF_RESOURCES)
+
+
+def where(error: BaseException) -> list[str]:
+    """The files and lines an error passed, innermost last."""
+    frames, traceback = [], error.__traceback__
+    while traceback:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return frames[-6:]
