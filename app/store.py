@@ -74,10 +74,14 @@ async def _upload(
     *,
     expected: int | None,
 ) -> tuple[Scan, Stored]:
-    """The object durable under `key`, and what the scanner saw of it; else neither object nor pending row."""
+    """The object durable under `key`, and what the scanner saw of it; else neither object nor pending row.
+
+    Where the storage cannot say whether there is an object, the row stays and the sweeper judges.
+    """
     size = 0
+    upload = tools.storage.upload(key, expected)
     try:
-        async with tools.storage.upload(key, expected) as upload:
+        async with upload:
             async with aclosing(_scanned(scanner, chunks, upload)) as seen:
                 async for chunk in seen:
                     _judge(scanner.head, study)
@@ -87,7 +91,8 @@ async def _upload(
             scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
     except BaseException:
-        await asyncio.shield(tools.index.pending.drop([key]))
+        if not upload.may_remain:
+            await asyncio.shield(tools.index.pending.drop([key]))
         raise
     return scan, upload.stored
 
