@@ -17,7 +17,10 @@ _OTHER: Final = "0008119A"
 _UID: Final = "00081155"
 _FAILURE: Final = "00081197"
 _WARNING: Final = "00081196"
-_NOT_OURS: Final = 0xB007  # the data set does not match: the one that was stored first stays
+_NOT_WHOLE: Final = {
+    0xB006,
+    0xB007,
+}  # elements discarded, data set does not match: it is not there as it was sent
 
 _MEANINGS: Final = {
     FailureReason.PROCESSING_FAILURE: "it failed",
@@ -35,17 +38,17 @@ Item = dict[str, Any]
 
 @dataclass(slots=True)
 class Answer:
-    """UIDs of what was stored and of what was not, with why; reasons of what it could not name."""
+    """UIDs of what was stored, with a warning or without, and of what was not; reasons of what it could not name."""
 
     stored: set[str] = field(default_factory=set)
-    kept: set[str] = field(default_factory=set)
+    warned: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     other: list[str] = field(default_factory=list)
 
     @property
     def is_telling(self) -> bool:
         """It says something of some instance."""
-        return bool(self.stored or self.kept or self.failed or self.other)
+        return bool(self.stored or self.warned or self.failed or self.other)
 
 
 def read(body: bytes) -> Answer:
@@ -54,8 +57,10 @@ def read(body: bytes) -> Answer:
     for tag, item in _items(body):
         uid = item.get(_UID)
         if tag == _STORED:
-            if uid:
-                (answer.kept if item.get(_WARNING) == _NOT_OURS else answer.stored).add(uid)
+            if uid and item.get(_WARNING) in _NOT_WHOLE:
+                answer.warned[uid] = f"The other server warned of it: {item[_WARNING]:04X}."
+            elif uid:
+                answer.stored.add(uid)
         elif uid:
             answer.failed[uid] = _reason(item.get(_FAILURE))
         else:
@@ -116,6 +121,6 @@ def _of_item(item: ET.Element) -> Iterator[tuple[str, Any]]:
         tag, value = attribute.get("tag", ""), next(iter(attribute), None)
         text = value.text if value is not None else None
         if text and tag in {_FAILURE, _WARNING}:
-            yield tag, int(text) if text.strip().isdecimal() else None
+            yield tag, int(text.strip()[:9]) if text.strip().isdecimal() else None
         elif text and tag == _UID:
             yield tag, text.strip()

@@ -48,6 +48,6 @@ def _result(outcome: store.Outcome) -> Result:
         return refused(str(outcome.failure))
     assert outcome.head is not None
     if outcome.warning is not None:
-        return Result(Ending.KEPT)
+        return Result(Ending.WARNED, "Another instance was kept under its SOP Instance UID.")
     ending = Ending.AGAIN if outcome.again else Ending.STORED
     return Result(ending, sop_instance_uid=outcome.head.sop_instance_uid)

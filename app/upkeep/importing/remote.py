@@ -211,8 +211,8 @@ def _results(
         if uid and (times[uid] == 1 or len(batch) == 1):
             if uid in answer.failed:
                 results[reading] = refused(answer.failed[uid])
-            elif uid in answer.kept:
-                results[reading] = Result(Ending.KEPT)
+            elif uid in answer.warned:
+                results[reading] = Result(Ending.WARNED, answer.warned[uid])
             elif uid in answer.stored or (is_well and not answer.is_telling):
                 results[reading] = Result(Ending.STORED, sop_instance_uid=uid)
     if len(batch) == 1 and not results:

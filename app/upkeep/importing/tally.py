@@ -16,7 +16,7 @@ class Ending(StrEnum):
 
     STORED = "stored"
     AGAIN = "there already"
-    KEPT = "kept the first"
+    WARNED = "warned"
     REMEMBERED = "remembered"
     SKIPPED = "skipped"
     REFUSED = "refused"
@@ -24,7 +24,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The ending, why it was one of the last two, and which instance it is where that was told."""
+    """The ending, why it was one of the last three, and which instance it is where that was told."""
 
     ending: Ending
     why: str = ""
@@ -87,11 +87,7 @@ class Tally:
                 f"{count[Ending.REFUSED]} refused."
             )
         ]
-        if count[Ending.KEPT]:
-            lines.append(
-                f"{count[Ending.KEPT]} not stored: another instance was kept under the SOP Instance UID."
-            )
-        for ending in (Ending.SKIPPED, Ending.REFUSED):
+        for ending in (Ending.SKIPPED, Ending.WARNED, Ending.REFUSED):
             for why, times in self.reasons.get(ending, Counter[str]()).most_common():
                 lines.append(f"  {ending} {times}: {why}")
         return lines

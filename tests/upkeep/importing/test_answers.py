@@ -27,7 +27,7 @@ MODULE = {
     "00081198": {"vr": "SQ", "Value": [item("1.1", 0xC000)]},
     "00081199": {
         "vr": "SQ",
-        "Value": [item("1.2"), item("1.3", warning=0xB006), item("1.4", warning=0xB007)],
+        "Value": [item("1.2"), item("1.3", warning=0xB000), item("1.4", warning=0xB006)],
     },
     "0008119A": {"vr": "SQ", "Value": [item(failure=0x0110)]},
 }
@@ -46,7 +46,8 @@ XML = b"""<?xml version="1.0" encoding="UTF-8"?>
 @pytest.mark.parametrize("body", [orjson.dumps(MODULE), orjson.dumps([MODULE])], ids=["object", "array"])
 def test_json_is_read(body: bytes) -> None:
     answer = answers.read(body)
-    assert (answer.stored, answer.kept) == ({"1.2", "1.3"}, {"1.4"})
+    assert answer.stored == {"1.2", "1.3"}
+    assert answer.warned == {"1.4": "The other server warned of it: B006."}
     assert answer.failed == {"1.1": CANNOT}
     assert answer.other == ["The other server refused it: 0110, it failed."]
 
