@@ -17,7 +17,7 @@ from app.errors import ReelwebError
 
 PIECE: Final = 1 << 20
 _LONGEST_NAME: Final = 4096
-_CHANGED: Final = "It changed while it was read."
+CHANGED: Final = "It changed while it was read."
 
 
 class Unreadable(ReelwebError):
@@ -156,7 +156,7 @@ class Extent:
         self._at += len(piece)
         if self._at == self._end or not piece:
             if self._at != self._end or look(os.fstat(self._descriptor)) != self._seen:
-                raise Unreadable(_CHANGED)
+                raise Unreadable(CHANGED)
             self.is_over = True
             self.close()
         return piece
@@ -171,7 +171,7 @@ class Extent:
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         found = os.fstat(self._descriptor)
         if not stat.S_ISREG(found.st_mode) or look(found) != self._seen:
-            raise Unreadable(_CHANGED)
+            raise Unreadable(CHANGED)
 
 
 async def read(source: Source) -> Pieces:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO, Final, Protocol
 
-from app.upkeep.importing.items import Unreadable
+from app.upkeep.importing.items import CHANGED, Unreadable, look
 
 DAMAGED: Final = "The archive is damaged."
 _BOMB: Final = "The archive expands to far more than it is."
@@ -185,8 +185,7 @@ class Forward:
 def opened(path: str, seen: tuple[int, ...]) -> BinaryIO:
     """The file, if it is still the one that was seen."""
     raw = open(path, "rb")  # noqa: SIM115 - whoever asked closes it
-    found = os.fstat(raw.fileno())
-    if (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) != seen:
+    if look(os.fstat(raw.fileno())) != seen:
         raw.close()
-        raise Unreadable("It changed while it was read.")
+        raise Unreadable(CHANGED)
     return raw
