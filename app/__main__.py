@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import app
+from app import metrics, supervisor, tokens
 from app import settings as knobs
-from app import supervisor, tokens
 from app.embedded import CannotStart, process
 from app.errors import ReelwebError
 
@@ -187,6 +187,7 @@ def token(
 @commands.command(hidden=True)
 def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> None:
     """Answer requests that come to an inherited socket."""
+    metrics.reserve()
     from app import wiring
 
     wiring.serve_web(_settings(), fd)
@@ -195,6 +196,7 @@ def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> No
 @commands.command(hidden=True)
 def jobs() -> None:
     """Make renditions and sweep."""
+    metrics.reserve()
     from app import wiring
 
     wiring.run_jobs(_settings())

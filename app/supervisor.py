@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 import app
-from app import limits
+from app import limits, metrics
 from app import settings as knobs
 from app.embedded import CannotStart, process
 from app.embedded.cluster import Cluster
@@ -94,8 +94,8 @@ class Child:
 
     def _clean_up(self, pid: int) -> None:
         process.end_group(pid)
-        for gauge in Path(self._env["PROMETHEUS_MULTIPROC_DIR"]).glob(f"gauge_live*_{pid}.db"):
-            gauge.unlink(missing_ok=True)
+        if metrics.FOLDER in self._env:
+            metrics.release(self._env[metrics.FOLDER], pid)
 
 
 def run(settings: Settings) -> int:
@@ -139,7 +139,10 @@ async def _serve(settings: Settings) -> None:
         sockets = _bound(settings.host, settings.port, settings.workers)
         stack.callback(_close, sockets)
         port = sockets[0].getsockname()[1]
-        environment = _environment(folder, port)
+        figures = metrics.fresh(folder)
+        if figures is not None:
+            stack.callback(shutil.rmtree, figures, ignore_errors=True)
+        environment = _environment(folder, port, figures)
         if settings.database_url is None:
             connections = settings.workers * (settings.pool_size + 5) + 20
             database = Cluster(folder, max_connections=connections, pass_fds=(lock,))
@@ -323,16 +326,12 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     return f"{host} port {port} cannot be listened on: {error.strerror}."
 
 
-def _environment(folder: Path, port: int) -> dict[str, str]:
+def _environment(folder: Path, port: int, figures: Path | None) -> dict[str, str]:
     """What the children get: our settings, made absolute, and a fresh folder for their metrics."""
-    metrics = folder / "metrics"
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir()
-    environment = os.environ | {
-        "REELWEB_DATA_DIR": str(folder),
-        "REELWEB_PORT": str(port),
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
-    }
+    environment = os.environ | {"REELWEB_DATA_DIR": str(folder), "REELWEB_PORT": str(port)}
+    environment.pop(metrics.FOLDER, None)
+    if figures is not None:
+        environment[metrics.FOLDER] = str(figures)
     home = str(Path(app.__file__).parents[1])
     if home not in site.getsitepackages():  # -P keeps a stray app.py of the working directory out
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))

@@ -141,7 +141,9 @@ def _journal(storage: Storage) -> index.Journal:
 
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
-        return LocalStorage(settings.storage_folder, readers=settings.storage_threads)
+        return LocalStorage(
+            settings.storage_folder, readers=settings.storage_threads, reserve=settings.disk_reserve
+        )
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
     bucket = Bucket(
