@@ -112,12 +112,22 @@ def verify(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Look at lengths only, read nothing.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Make instances of complete objects that were never acknowledged.")
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop-unacknowledged", help="Remove them, after REELWEB_GRACE_S.")
+    ] = False,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Read at most so many MiB a second.")] = None,
 ) -> None:
     """Compare every row, object and record, also while the server runs. Status 1: something is not well."""
     from app.upkeep import verify as verifying
 
-    wishes = verifying.Wishes(repair, quick, rate and rate * (1 << 20))
+    if adopt and drop:
+        _fail("--adopt and --drop-unacknowledged contradict each other: without them what was found is told.")
+    wishes = verifying.Wishes(
+        repair, quick, rate and rate * (1 << 20), "adopt" if adopt else "drop" if drop else "keep"
+    )
     _upkeep("verify", lambda tools, report: verifying.run(tools, wishes, report), alone=False)
 
 
