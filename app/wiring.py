@@ -46,6 +46,7 @@ def serve_web(settings: Settings, fd: int) -> None:
         web(settings, failures.append),
         loop="uvloop",
         http=connection.Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
