@@ -32,22 +32,25 @@ commands = typer.Typer(
 )
 
 
+_CANNOT = 2  # of verify and reindex, whose 1 means that something is not well
+
+
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
     if wanted:
         typer.echo(f"reelweb {app.__version__}")
         raise typer.Exit
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, status: int = 1) -> NoReturn:
     typer.echo("\n".join(f"reelweb: {line}" for line in sentence.splitlines()), err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
-def _settings() -> knobs.Settings:
+def _settings(status: int = 1) -> knobs.Settings:
     try:
         return knobs.read()
     except knobs.SettingsError as error:
-        _fail(str(error))
+        _fail(str(error), status)
 
 
 @commands.callback()
@@ -124,7 +127,7 @@ def verify(
     from app.upkeep import verify as verifying
 
     if adopt and drop:
-        _fail("--adopt and --drop-unacknowledged contradict each other: without them what was found is told.")
+        raise typer.BadParameter("--adopt and --drop-unacknowledged contradict each other.")
     wishes = verifying.Wishes(
         repair, quick, rate and rate * (1 << 20), "adopt" if adopt else "drop" if drop else "keep"
     )
@@ -151,7 +154,7 @@ def reindex(
 
 
 def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
-    settings = _settings()
+    settings = _settings(_CANNOT)
 
     async def run() -> int:
         async with supervisor.database(settings, alone=alone) as dsn:
@@ -160,8 +163,7 @@ def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
     try:
         found = asyncio.run(run())
     except (ReelwebError, CannotStart, OSError) as error:
-        typer.echo(f"reelweb: {error}", err=True)
-        raise typer.Exit(2) from None
+        _fail(str(error), _CANNOT)
     raise typer.Exit(1 if found else 0)
 
 

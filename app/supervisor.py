@@ -33,6 +33,7 @@ from app.settings import Settings
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.1, 10.0, 30.0
 _DEATHS_BEFORE_READY = 5
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.03, 2.0
 _STOP_MARGIN_S = 2.0  # a child ends by itself after the same time-out, we only make sure
 _ECHO_S = 1.0  # timeout(1) and others tell both us and our group: that is one wish
 _RIVAL_PATIENCE_S, _REMAINS_PATIENCE_S = 1.0, 60.0
@@ -228,6 +229,8 @@ async def database(settings: Settings, *, alone: bool) -> AsyncIterator[str]:
         yield settings.database_url
         return
     folder = settings.data_dir.absolute()
+    if not folder.is_dir():  # a mistyped one shall not become an archive
+        raise CannotStart(f"There is no {folder}: REELWEB_DATA_DIR is the folder that a server has made.")
     async with contextlib.AsyncExitStack() as stack:
         try:
             lock = await stack.enter_async_context(_owned(folder))
@@ -339,10 +342,12 @@ def _environment(folder: Path, port: int, figures: Path | None) -> dict[str, str
 
 
 async def _until_ready(listening: socket.socket, web: Sequence[Child]) -> None:
+    pause_s = _FIRST_LOOK_S
     while not await _is_ready(*listening.getsockname()[:2]):
         if any(child.deaths >= _DEATHS_BEFORE_READY for child in web):
             raise CannotStart("The web process ends again and again: the reason stands above.")
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.1, _LAST_LOOK_S)  # each look that fails is a line in the log
 
 
 async def _is_ready(host: str, port: int) -> bool:
