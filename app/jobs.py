@@ -11,20 +11,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import orjson
 import structlog
 
 from app import retrieve
 from app.dicom.normalise import Normaliser
 from app.errors import ReelwebError
 from app.extent import Extents, Span
-from app.index import renditions
+from app.index import metadata, renditions
 from app.index.extents import Located
 from app.index.renditions import Job
 from app.storage import keys
 from app.storage.stream import read_all, stream
 from app.tools import Tools
 from app.upkeep import sweep
-from app.video import Unplayable, faststart, poster
+from app.video import Unplayable, annexb, faststart, pace, poster
 
 log = structlog.get_logger()
 
@@ -35,7 +36,6 @@ _NOT_YET: Final = {
     "fmp4": "The video is a fragmented MP4, which is not served as MP4 yet.",
     "ts": "The video is an MPEG transport stream, which is not served as MP4 yet.",
     "ps": "The video is an MPEG program stream, which is not served as MP4 yet.",
-    "annexb": "The video is a bare H.264 or HEVC stream, which is not served as MP4 yet.",
     "mpeg": "The video is a bare MPEG-2 stream, which no browser plays and which is not served as MP4 yet.",
 }
 _UNKNOWN: Final = "The video's container is not one that can be served as MP4."
@@ -129,11 +129,21 @@ async def _keep(tools: Tools, job: Job, product: Product) -> None:
 async def _mp4(tools: Tools, located: Located) -> Product:
     """The header of a virtual MP4; a container that no header turns into one is Unplayable."""
     pixels = await retrieve.pixels(tools, located)
+    if pixels.container == "annexb":
+        return await _units(tools, located)
     if pixels.container != "mp4":
         raise Unplayable(_NOT_YET.get(pixels.container, _UNKNOWN))
     stored = await retrieve.stream(tools, located)
     plan = await faststart.plan(_reader(tools, stored), stored.length)
-    return Product(_once(plan.header), plan.layout, plan.media_type)
+    return Product(_each(plan.header), plan.layout, plan.media_type)
+
+
+async def _units(tools: Tools, located: Located) -> Product:
+    """The header of a virtual MP4 over a bare stream, and the table of its units."""
+    pace_told = pace.told(orjson.loads(await metadata.dataset(tools.index, located.instance_id)))
+    stored = await retrieve.stream(tools, located)
+    plan = await annexb.plan(stream(tools.storage, stored), pace_told)
+    return Product(_each(plan.file.header, *plan.table), plan.layout, plan.file.media_type)
 
 
 async def _poster(tools: Tools, located: Located) -> Product:
@@ -142,7 +152,7 @@ async def _poster(tools: Tools, located: Located) -> Product:
     demuxer = poster.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
     picture = await poster.jpeg(_reader(tools, stored), stored.length, demuxer)
-    return Product(_once(picture), (Span("rendition", 0, len(picture)),), "image/jpeg")
+    return Product(_each(picture), (Span("rendition", 0, len(picture)),), "image/jpeg")
 
 
 async def _normalised(tools: Tools, located: Located) -> Product:
@@ -159,8 +169,9 @@ async def _inflated(tools: Tools, located: Located) -> AsyncIterator[bytes]:
     yield normaliser.close()
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+async def _each(*contents: bytes) -> AsyncIterator[bytes]:
+    for content in contents:
+        yield content
 
 
 def _reader(tools: Tools, stored: Extents) -> Callable[[int, int], Awaitable[bytes]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import orjson
 
-from app import retrieve
+from app import retrieve, units
 from app.dicom import transfer_syntax
 from app.errors import NotAcceptable
 from app.extent import Extent, Extents, joined
@@ -98,10 +99,14 @@ async def video(tools: Tools, located: Located) -> Video:
     assert made.media_type is not None
     assert made.sha256 is not None
     own, whole = _own(made), await retrieve.stream(tools, located)
+    layout = list(made.layout)
+    if layout[-1].source == "table":
+        table = layout.pop()
+        whole = await units.opened(
+            partial(read_all, tools.storage), own.slice(table.offset, table.offset + table.length), whole
+        )
     sources = {"rendition": own, "stream": whole}
-    extents = joined(
-        sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
-    )
+    extents = joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
     return Video(extents, made.media_type, made.sha256.hex()[:16])
 
 

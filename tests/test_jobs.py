@@ -46,7 +46,7 @@ async def test_a_stored_video_becomes_playable(tmp_path: Path, tools: Tools, fra
 
 @pytest.mark.parametrize(
     ("container", "reason"),
-    [("fmp4", "fragmented MP4"), ("ts", "transport stream"), ("annexb", "bare H.264 or HEVC stream")],
+    [("fmp4", "fragmented MP4"), ("ts", "transport stream")],
 )
 async def test_what_cannot_be_played_says_why(
     tmp_path: Path, tools: Tools, container: Container, reason: str

@@ -17,7 +17,19 @@ from numpy.typing import NDArray
 
 from app.extent import Span
 from app.video import Unplayable, movie
-from app.video.boxes import MOVIE_BYTES, Box, Read, Region, Window, box, damaged, joined, regions, unpack
+from app.video.boxes import (
+    MOVIE_BYTES,
+    Box,
+    Buffer,
+    Read,
+    Region,
+    Window,
+    box,
+    damaged,
+    joined,
+    regions,
+    unpack,
+)
 from app.video.movie import Track
 
 _NARROW: Final = 0xFFFFFFFF  # the last offset that a table of 32 bits can name
@@ -55,13 +67,18 @@ async def plan(read: Read, length: int) -> Plan:
             "The video's MP4 has no movie header." if not headers else "The video's MP4 has two headers."
         )
     payload = await window.at(headers[0].offset, headers[0].size)
-    media = _Media([region for region in found if region.type == b"mdat"])
-    moov, tracks = movie.tracks(payload[headers[0].header :])
+    media = Media([region for region in found if region.type == b"mdat"])
+    return headed(payload[headers[0].header :], media)
+
+
+def headed(payload: Buffer, media: Media) -> Plan:
+    """The file with what this movie header holds in front, and behind it the media."""
+    moov, tracks = movie.tracks(payload)
     header = _header(moov, tracks, media)
     return Plan(header, (Span("rendition", 0, len(header)), *media.spans), _media_type(tracks))
 
 
-class _Media:
+class Media:
     """The boxes of media data: where they lie in the stream and, one after the other, behind the header."""
 
     def __init__(self, found: list[Region]) -> None:
@@ -94,7 +111,7 @@ def _touching(found: list[Region]) -> Iterator[Span]:
     yield Span("stream", start, end - start)
 
 
-def _header(moov: Box, tracks: list[Track], media: _Media) -> bytes:
+def _header(moov: Box, tracks: list[Track], media: Media) -> bytes:
     """The file type and the movie header, whose own length moves what its tables name."""
     brands = _brands(tracks)
     counts = [_count(track.table) for track in tracks]
@@ -134,12 +151,12 @@ def _blocks(table: Box) -> Iterator[tuple[int, Offsets]]:
         yield start, np.frombuffer(table.payload, kind, size, 8 + start * width).astype(np.uint64)
 
 
-def _last(table: Box, media: _Media) -> int:
+def _last(table: Box, media: Media) -> int:
     """The highest offset of the table, counted from the end of the header; every one of them is checked."""
     return max((int(media.moved(block).max()) for _, block in _blocks(table)), default=0)
 
 
-def _move(table: Box, width: int, media: _Media, length: int) -> None:
+def _move(table: Box, width: int, media: Media, length: int) -> None:
     """Writes the table anew, for a header of `length` bytes."""
     count = _count(table)
     payload = bytearray(8 + count * width)

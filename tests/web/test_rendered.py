@@ -341,7 +341,6 @@ def test_a_video_shows_its_poster_where_a_picture_is_asked_for(video: tuple[str,
     [
         (Clip(), "fmp4", "fragmented MP4"),
         (Clip(), "ts", "transport stream"),
-        (Clip(), "annexb", "bare H.264"),
         (Clip(codec="mpeg2video", bframes=0), "ts", "MPEG"),
     ],
 )
