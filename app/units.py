@@ -6,7 +6,7 @@ Where the start code has four bytes the length takes its place; elsewhere what l
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
@@ -19,15 +19,12 @@ from app.extent import Extents, Prefixed, Units, joined
 
 Buffer = bytes | bytearray | memoryview
 Read = Callable[[Extents], Awaitable[Buffer]]
-Numbers = NDArray[np.int64]
 
-PAGE: Final = 1024  # units of a page: half a minute of a common video in one small read
+PAGE: Final = 512  # units of a page: a quarter of a minute of a common video in one small read
 PREFIX: Final = 4
-_GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another read
 _ROW: Final = np.dtype([("gap", "<u4"), ("length", "<u4")])
 _ENTRY: Final = np.dtype([("served", "<u8"), ("stored", "<u8")])
 _HEAD: Final = Struct("<II")
-_WORD: Final = np.arange(PREFIX)
 
 
 def served_length(lengths: NDArray[np.uint32]) -> int:
@@ -64,20 +61,11 @@ async def opened(read: Read, table: Extents, stream: Extents) -> Extents:
     return joined([table.slice(_HEAD.size, first), Extents([Prefixed(units, 0, served[-1])])])
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Bytes of units within one page: `length` of them from `offset`, where all units are served."""
-
-    page: int
-    offset: int
-    length: int
-
-
-def first_piece(part: Prefixed, most: int) -> Piece:
-    """As much of the part's beginning as one page tells of, at most so many bytes."""
-    number = bisect_right(part.units.served, part.offset) - 1
-    length = min(part.length, most, part.units.served[number + 1] - part.offset)
-    return Piece(number, part.offset, length)
+def page_of(part: Prefixed) -> tuple[int, int]:
+    """The page that tells of the part's beginning, and how many of its bytes it tells of."""
+    served = part.units.served
+    number = bisect_right(served, part.offset) - 1
+    return number, min(part.length, served[number + 1] - part.offset)
 
 
 def rows_of(units: Units, number: int) -> Extents:
@@ -88,78 +76,72 @@ def rows_of(units: Units, number: int) -> Extents:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Bytes of a stream that are read at once for the `length` served ones from `offset`."""
+    """Bytes of a stream that are read at once for `length` served ones from `offset`, of these units."""
 
     start: int
     stop: int
     offset: int
     length: int
+    first: int
+    last: int
 
 
 class Page:
     """Some units in order: where each begins when served, and how far from there it lies in the stream."""
 
-    __slots__ = ("_breaks", "_lengths", "_places", "_shifts", "_starts", "_wide")
+    __slots__ = ("_breaks", "_shifts", "_starts", "_words")
 
     def __init__(self, units: Units, number: int, rows: Buffer) -> None:
         found = np.frombuffer(rows, _ROW)
         gaps, lengths = found["gap"].astype(np.int64), found["length"].astype(np.int64)
-        self._lengths = found["length"].astype(">u4")
-        self._starts = np.cumsum(lengths + PREFIX) - lengths - PREFIX + units.served[number]
-        payloads = np.cumsum(gaps + lengths) - lengths + units.stored[number]
-        self._places = payloads - PREFIX
-        self._shifts = self._places - self._starts
-        # Within a page only these units need care: those not exactly four bytes behind the one before.
-        self._breaks = np.flatnonzero(gaps[1:] != PREFIX) + 1
-        self._wide = np.flatnonzero(gaps[1:] > _GAP) + 1
+        starts = np.cumsum(lengths + PREFIX) - lengths - PREFIX + units.served[number]
+        shifts = np.cumsum(gaps + lengths) - lengths + units.stored[number] - PREFIX - starts
+        # Lists: a piece has few units, and each is found and laid in quicker than numpy is called.
+        self._starts: list[int] = starts.tolist()
+        self._shifts: list[int] = shifts.tolist()
+        self._words = found["length"].astype(">u4").tobytes()
+        self._breaks: list[int] = (np.flatnonzero(np.diff(shifts)) + 1).tolist()
 
-    def runs(self, piece: Piece, most: int) -> Iterator[Run]:
-        """What to read for a piece, in turn; `most` bounds a read, but for what it reads over."""
-        offset, end = piece.offset, piece.offset + piece.length
+    def runs(self, offset: int, length: int, most: int) -> Iterator[Run]:
+        """What to read for these served bytes, in turn: at most three times `most` with what is left out."""
+        starts, shifts, end = self._starts, self._shifts, offset + length
         while offset < end:
-            unit = self._at(offset)
-            start = offset + int(self._shifts[unit])
-            stop = min(end, offset + most)
-            wide = self._wide[np.searchsorted(self._wide, unit, "right") :][:1]
-            far = np.searchsorted(self._places, start + 2 * most)
-            for bound in (*wide.tolist(), int(far)):
-                if bound < len(self._starts):
-                    stop = min(stop, int(self._starts[bound]))
-            last = self._at(stop - 1)
+            first, stop = bisect_right(starts, offset) - 1, min(end, offset + most)
+            last, start = bisect_right(starts, stop - 1) - 1, offset + shifts[first]
+            if stop + shifts[last] - start > 2 * most:
+                units = range(first + 1, last + 1)
+                last = first + bisect_left(
+                    units, start + 2 * most, key=lambda unit: starts[unit] + shifts[unit]
+                )
+                stop = min(stop, starts[last + 1]) if last + 1 < len(starts) else stop
             # A start code of three bytes at the stream's beginning has no fourth one to read.
-            yield Run(max(start, 0), stop + int(self._shifts[last]), offset, stop - offset)
+            yield Run(max(start, 0), stop + shifts[last], offset, stop - offset, first, last)
             offset = stop
 
     def laid(self, run: Run, buffer: memoryview) -> memoryview:
         """The served bytes of a run, made from its stored ones; in place where nothing moves."""
-        first, last = self._at(run.offset), self._at(run.offset + run.length - 1)
-        breaks = self._breaks[np.searchsorted(self._breaks, first, "right") :]
-        breaks = breaks[: np.searchsorted(breaks, last, "right")]
-        if len(breaks) or len(buffer) < run.length:
-            buffer = self._gathered(run, buffer, [first, *breaks.tolist()])
+        breaks = self._breaks
+        moved = breaks[bisect_right(breaks, run.first) : bisect_right(breaks, run.last)]
+        if moved or len(buffer) < run.length:
+            buffer = self._gathered(run, buffer, [run.first, *moved])
         elif buffer.readonly:
             buffer = memoryview(bytearray(buffer))
-        places = (self._starts[first : last + 1, None] - run.offset + _WORD).ravel()
-        words = self._lengths[first : last + 1].view(np.uint8)
-        if places[0] < 0 or places[-1] >= run.length:  # a range may begin or end within a length
-            inside = (places >= 0) & (places < run.length)
-            places, words = places[inside], words[inside]
-        np.frombuffer(buffer, np.uint8)[places] = words
+        starts, words = self._starts, self._words
+        for unit in range(run.first, run.last + 1):
+            at = starts[unit] - run.offset
+            if 0 <= at <= run.length - PREFIX:
+                buffer[at : at + PREFIX] = words[PREFIX * unit : PREFIX * unit + PREFIX]
+            else:  # a range may begin or end within a length
+                word = words[PREFIX * unit : PREFIX * unit + PREFIX]
+                seen = word[max(-at, 0) : max(run.length - at, 0)]
+                buffer[max(at, 0) : max(at, 0) + len(seen)] = seen
         return buffer
 
-    def _at(self, offset: int) -> int:
-        """The unit that has this served byte."""
-        return int(np.searchsorted(self._starts, offset, "right")) - 1
-
     def _gathered(self, run: Run, buffer: memoryview, firsts: Sequence[int]) -> memoryview:
-        """The bytes one after the other that lie `firsts`, units with something else before them, apart."""
-        end = run.offset + run.length
-        bounds = [run.offset, *self._starts[firsts[1:]].tolist(), end]
-        shifts = (self._shifts[firsts] - run.start).tolist()
+        """The bytes one after the other that lie apart: `firsts` are the units before which something is left out."""
+        bounds = [run.offset, *(self._starts[unit] for unit in firsts[1:]), run.offset + run.length]
         pieces: list[Buffer] = []
-        for number, shift in enumerate(shifts):
-            start, stop = bounds[number] + shift, bounds[number + 1] + shift
-            if start < 0:
-                pieces.append(bytes(min(-start, stop - start)))
-            pieces.append(buffer[max(start, 0) : max(stop, 0)])
+        for unit, begin, end in zip(firsts, bounds[:-1], bounds[1:], strict=True):
+            start, stop = begin + self._shifts[unit] - run.start, end + self._shifts[unit] - run.start
+            pieces += bytes(max(min(-start, stop - start), 0)), buffer[max(start, 0) : max(stop, 0)]
         return memoryview(bytearray().join(pieces))

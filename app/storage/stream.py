@@ -106,7 +106,7 @@ class _Runs:
         return run
 
     def _units(self, extent: Prefixed, piece: int) -> Prefixed:
-        length = units.first_piece(extent, piece).length
+        length = min(piece, units.page_of(extent)[1])
         self._advance(extent, length)
         return extent.part(0, length)
 
@@ -141,9 +141,8 @@ class _Reader:
         return memoryview(bytearray().join(pieces))
 
     async def _units(self, part: Prefixed) -> memoryview:
-        piece = units.first_piece(part, part.length)
-        page = await self._paged(part, piece.page)
-        runs, stream = page.runs(piece, self._storage.pieces.largest), part.units.stream
+        page, stream = await self._paged(part, units.page_of(part)[0]), part.units.stream
+        runs = page.runs(part.offset, part.length, self._storage.pieces.largest)
         laid = [page.laid(run, await self._all(stream.slice(run.start, run.stop))) for run in runs]
         return laid[0] if len(laid) == 1 else memoryview(b"".join(laid))
 
