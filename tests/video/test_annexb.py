@@ -24,7 +24,7 @@ STREAMS = {
     "open-gop": ("h264", "bframes=3:open-gop=1:b-adapt=0"),
     "slices": ("h264", "bframes=2:slices=4"),
     "delimiters": ("h264", "bframes=2:aud=1:repeat-headers=1"),
-    "filler": ("h264", "bframes=2:nal-hrd=cbr:vbv-maxrate=900:vbv-bufsize=900:bitrate=900"),
+    "filler": ("h264", "bframes=2:nal-hrd=cbr:vbv-maxrate=3000:vbv-bufsize=3000:bitrate=3000:qpmin=40"),
     "interlaced": ("h264", "bframes=2:tff=1"),
     "fake-interlaced": ("h264", "bframes=2:fake-interlaced=1"),
     "intra-refresh": ("h264", "bframes=0:intra-refresh=1:keyint=10"),
@@ -34,7 +34,7 @@ STREAMS = {
     "hevc": ("hevc", "bframes=3"),
     "hevc-pyramid": ("hevc", "bframes=7:b-pyramid=1:b-adapt=0:rc-lookahead=20:keyint=16"),
     "hevc-closed": ("hevc", "bframes=2:open-gop=0:keyint=8"),
-    "hevc-radl": ("hevc", "bframes=4:open-gop=0:radl=2:keyint=12"),
+    "hevc-radl": ("hevc", "bframes=2:open-gop=0:radl=2:b-adapt=0:keyint=12:min-keyint=12"),
     "hevc-open-gop": ("hevc", "bframes=4:open-gop=1:keyint=8:min-keyint=8:b-adapt=0"),
     "hevc-slices": ("hevc", "bframes=2:slices=2:pools=2"),
     "hevc-delimiters": ("hevc", "bframes=2:aud=1:repeat-headers=1:hrd=1:vbv-maxrate=900:vbv-bufsize=900"),
@@ -44,11 +44,22 @@ STREAMS = {
 ZEROS = {"four": (1,), "three": (0,), "both": (1, 0, 0), "any": (0, 5, 1, 2, 1, 0, 70)}
 
 
+# What a stream must have in it to be what it is called: kinds of NAL units.
+HOLDS = {
+    "filler": {12},
+    "delimiters": {9},
+    "hevc-radl": {6, 7},
+    "hevc-open-gop": {8, 9, 21},
+    "hevc-delimiters": {35},
+}
+
+
 @pytest.mark.parametrize("name", STREAMS)
 async def test_every_picture_is_the_source_s_in_its_place(tmp_path: Path, name: str) -> None:
     """Each is decoded as from the stream itself, the n-th is shown n frame times after the first."""
     codec, params = STREAMS[name]
     source = bare.encoded(codec, params)
+    assert {bare.kind(codec, unit) for unit in bare.nals(source)} >= HOLDS.get(name, set())
     async with bare.served(tmp_path, source) as served:
         whole = await served.whole()
     found = bare.timed(whole, "mp4")
