@@ -88,7 +88,7 @@ class Units:
     """Where the units of a stream lie, some bytes apart: rows of a table, in pages of equal count (app/units.py)."""
 
     stream: Extents
-    rows: Extents
+    rows: Extent
     served: Sequence[int]
     """Where each page begins when units are served, and behind them all where the last one ends."""
     stored: Sequence[int]

@@ -6,7 +6,9 @@ Where the start code has four bytes the length takes its place; elsewhere what l
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
@@ -15,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.extent import Extents, Prefixed, Units, joined
+from app.extent import Extent, Extents, Prefixed, Units, joined
 
 Buffer = bytes | bytearray | memoryview
 Read = Callable[[Extents], Awaitable[Buffer]]
@@ -57,7 +59,8 @@ async def opened(read: Read, table: Extents, stream: Extents) -> Extents:
     last = first + entries * _ENTRY.itemsize
     found = np.frombuffer(await read(table.slice(first, last)), _ENTRY)
     served, stored = found["served"].tolist(), found["stored"].tolist()
-    units = Units(stream, table.slice(last, table.length), served, stored)
+    (rows,) = table.slice(last, table.length)  # of one object
+    units = Units(stream, rows, served, stored)
     return joined([table.slice(_HEAD.size, first), Extents([Prefixed(units, 0, served[-1])])])
 
 
@@ -68,10 +71,10 @@ def page_of(part: Prefixed) -> tuple[int, int]:
     return number, min(part.length, served[number + 1] - part.offset)
 
 
-def rows_of(units: Units, number: int) -> Extents:
+def rows_of(units: Units, number: int) -> Extent:
     """Where the rows of a page lie."""
-    size = PAGE * _ROW.itemsize
-    return units.rows.slice(number * size, (number + 1) * size)
+    size, skip = PAGE * _ROW.itemsize, number * PAGE * _ROW.itemsize
+    return units.rows.part(skip, min(size, units.rows.length - skip))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,10 @@ class Page:
         gaps, lengths = found["gap"].astype(np.int64), found["length"].astype(np.int64)
         starts = np.cumsum(lengths + PREFIX) - lengths - PREFIX + units.served[number]
         shifts = np.cumsum(gaps + lengths) - lengths + units.stored[number] - PREFIX - starts
-        # Lists: a piece has few units, and each is found and laid in quicker than numpy is called.
-        self._starts: list[int] = starts.tolist()
-        self._shifts: list[int] = shifts.tolist()
+        # Arrays: a piece has few units, and each is found and laid in quicker than numpy is called.
+        self._starts, self._shifts = array("q", starts.tobytes()), array("q", shifts.tobytes())
         self._words = found["length"].astype(">u4").tobytes()
-        self._breaks: list[int] = (np.flatnonzero(np.diff(shifts)) + 1).tolist()
+        self._breaks = array("q", (np.flatnonzero(np.diff(shifts)) + 1).tobytes())
 
     def runs(self, offset: int, length: int, most: int) -> Iterator[Run]:
         """What to read for these served bytes, in turn: at most three times `most` with what is left out."""
@@ -145,3 +147,25 @@ class Page:
             start, stop = begin + self._shifts[unit] - run.start, end + self._shifts[unit] - run.start
             pieces += bytes(max(min(-start, stop - start), 0)), buffer[max(start, 0) : max(stop, 0)]
         return memoryview(bytearray().join(pieces))
+
+
+class Pages:
+    """The pages used last, at most so many: 10 KB each, by where their rows lie, which never change."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pages: OrderedDict[Extent, Page] = OrderedDict()
+
+    def get(self, rows: Extent) -> Page | None:
+        """The page, now the one used last."""
+        page = self._pages.get(rows)
+        if page is not None:
+            self._pages.move_to_end(rows)
+        return page
+
+    def put(self, rows: Extent, page: Page) -> Page:
+        """Keep it; the one unused for longest goes."""
+        self._pages[rows] = page
+        if len(self._pages) > self._limit:
+            self._pages.popitem(last=False)
+        return page

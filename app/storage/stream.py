@@ -10,13 +10,16 @@ from typing import Final
 from app import units
 from app.extent import Extent, Extents, Prefixed, Units
 from app.storage.protocol import Pieces, Storage
-from app.units import Page
+from app.units import Page, Pages
 
 _AT_ONCE_S: Final = 0.005
 _IN_A_ROW: Final = 512 << 10
 _SHORT: Final = 4 << 20  # a range that a player fetches; it will take it
 _TURN: Final = 1 << 20
 _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another read
+
+# By immutable keys, so that it serves every storage and every viewer; 10 MB.
+_pages: Final = Pages(1024)
 
 Run = list[Extent]
 
@@ -122,11 +125,10 @@ class _Runs:
 
 
 class _Reader:
-    """Reads runs; of units it keeps the page it read last, for most of the next ones are in it."""
+    """Reads runs, those of units with the page that tells of them."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._page: tuple[Units, int, Page] | None = None
 
     async def read(self, run: Run | Prefixed) -> memoryview:
         if isinstance(run, Prefixed):
@@ -141,16 +143,17 @@ class _Reader:
         return memoryview(bytearray().join(pieces))
 
     async def _units(self, part: Prefixed) -> memoryview:
-        page, stream = await self._paged(part, units.page_of(part)[0]), part.units.stream
+        page, stream = await self._paged(part.units, units.page_of(part)[0]), part.units.stream
         runs = page.runs(part.offset, part.length, self._storage.pieces.largest)
         laid = [page.laid(run, await self._all(stream.slice(run.start, run.stop))) for run in runs]
         return laid[0] if len(laid) == 1 else memoryview(b"".join(laid))
 
-    async def _paged(self, part: Prefixed, number: int) -> Page:
-        if self._page is None or self._page[0] is not part.units or self._page[1] != number:
-            rows = await self._all(units.rows_of(part.units, number))
-            self._page = part.units, number, Page(part.units, number, rows)
-        return self._page[2]
+    async def _paged(self, table: Units, number: int) -> Page:
+        rows = units.rows_of(table, number)
+        if page := _pages.get(rows):
+            return page
+        found = await self._storage.read(rows.key, rows.offset, rows.length)
+        return _pages.put(rows, Page(table, number, found))
 
     async def _all(self, extents: Extents) -> memoryview:
         """All of it in one buffer, mostly the one that it was read into."""
