@@ -27,6 +27,7 @@ PREFIX: Final = 4
 _ROW: Final = np.dtype([("gap", "<u4"), ("length", "<u4")])
 _ENTRY: Final = np.dtype([("served", "<u8"), ("stored", "<u8")])
 _HEAD: Final = Struct("<II")
+_WORD: Final = Struct(">I")
 
 
 def served_length(lengths: NDArray[np.uint32]) -> int:
@@ -92,7 +93,7 @@ class Run:
 class Page:
     """Some units in order: where each begins when served, and how far from there it lies in the stream."""
 
-    __slots__ = ("_breaks", "_shifts", "_starts", "_words")
+    __slots__ = ("_breaks", "_lengths", "_shifts", "_starts")
 
     def __init__(self, units: Units, number: int, rows: Buffer) -> None:
         found = np.frombuffer(rows, _ROW)
@@ -101,7 +102,7 @@ class Page:
         shifts = np.cumsum(gaps + lengths) - lengths + units.stored[number] - PREFIX - starts
         # Arrays: a piece has few units, and each is found and laid in quicker than numpy is called.
         self._starts, self._shifts = array("q", starts.tobytes()), array("q", shifts.tobytes())
-        self._words = found["length"].astype(">u4").tobytes()
+        self._lengths = array("I", found["length"].tobytes())
         self._breaks = array("q", (np.flatnonzero(np.diff(shifts)) + 1).tobytes())
 
     def runs(self, offset: int, length: int, most: int) -> Iterator[Run]:
@@ -128,14 +129,13 @@ class Page:
             buffer = self._gathered(run, buffer, [run.first, *moved])
         elif buffer.readonly:
             buffer = memoryview(bytearray(buffer))
-        starts, words = self._starts, self._words
+        starts, lengths = self._starts, self._lengths
         for unit in range(run.first, run.last + 1):
             at = starts[unit] - run.offset
             if 0 <= at <= run.length - PREFIX:
-                buffer[at : at + PREFIX] = words[PREFIX * unit : PREFIX * unit + PREFIX]
+                _WORD.pack_into(buffer, at, lengths[unit])
             else:  # a range may begin or end within a length
-                word = words[PREFIX * unit : PREFIX * unit + PREFIX]
-                seen = word[max(-at, 0) : max(run.length - at, 0)]
+                seen = _WORD.pack(lengths[unit])[max(-at, 0) : max(run.length - at, 0)]
                 buffer[max(at, 0) : max(at, 0) + len(seen)] = seen
         return buffer
 

@@ -157,6 +157,8 @@ class _Reader:
 
     async def _all(self, extents: Extents) -> memoryview:
         """All of it in one buffer, mostly the one that it was read into."""
+        if extents.count == 1:
+            return await self.read(list(extents))
         runs, buffers = _Runs(extents), list[memoryview]()
         while run := runs.next(2 * extents.length):  # items' headers may lie between
             buffers.append(await self.read(run))
