@@ -59,7 +59,7 @@ async def opened(read: Read, table: Extents, stream: Extents) -> Extents:
     first = _HEAD.size + opening
     last = first + entries * _ENTRY.itemsize
     found = np.frombuffer(await read(table.slice(first, last)), _ENTRY)
-    served, stored = found["served"].tolist(), found["stored"].tolist()
+    served, stored = (array("Q", found[name].tobytes()) for name in ("served", "stored"))
     (rows,) = table.slice(last, table.length)  # of one object
     units = Units(stream, rows, served, stored)
     return joined([table.slice(_HEAD.size, first), Extents([Prefixed(units, 0, served[-1])])])

@@ -25,10 +25,10 @@ from app.video.nal import Buffer, Coding, Role, Splitter, Unit
 from app.video.pace import Pace
 from app.video.track import Pictures
 
-_MOST_UNITS: Final = 1 << 23  # four hours of sixty pictures a second in eight slices each; 64 MiB of index
+_MOST_UNITS: Final = 1 << 22  # five hours of sixty pictures a second in four slices each; 32 MiB of index
 _MOST_BYTES: Final = 0xFFFFFFFF  # of a unit, and between two
 _MOST_HELD: Final = 16  # pictures that wait for others to be shown before them (H.264 A.3.1, H.265 A.4.2)
-_STEP: Final = 64 << 10  # bytes looked at before others have their turn
+_STEP: Final = 32 << 10  # bytes looked at before others have their turn
 # What an HEVC stream begins with, on its base layer: parameter sets, a delimiter, SEI (H.265 Table 7-1).
 _HEVC: Final = tuple(bytes([kind << 1, 1]) for kind in (32, 33, 34, 35, 39))
 
@@ -152,5 +152,5 @@ def _pictures(indexed: Indexed, lengths: NDArray[np.uint32], pace: Pace) -> Pict
     ranks[np.argsort(np.frombuffer(indexed.orders, np.int64), kind="stable")] = np.arange(count)
     if (np.arange(count) - ranks).max() > _MOST_HELD:
         raise NeedsRemux("The order of the video's pictures makes no sense.")
-    syncs = np.array(indexed.syncs, np.int64)
+    syncs = np.array(indexed.syncs or [0], np.int64)  # with none a player would not even begin
     return Pictures(indexed.coding.entry(), sizes, times, times[ranks], ticks_per_s, syncs)

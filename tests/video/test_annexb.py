@@ -154,6 +154,15 @@ async def test_a_stream_that_was_cut_begins_with_what_it_has(tmp_path: Path) -> 
         await annexb.plan(bare.pieces(bare.stream(units[len(units) // 3 :][:3])), bare.PACE)
 
 
+async def test_a_stream_without_a_keyframe_begins_at_its_beginning(tmp_path: Path) -> None:
+    """What follows a recording that was cut: FFmpeg shows it, so a player is let try."""
+    units = bare.nals(bare.encoded("h264", "bframes=0:repeat-headers=1"))
+    kept = [unit for unit in units if unit[0] & 31 != 5][:8]
+    async with bare.served(tmp_path, bare.stream(kept)) as served:
+        whole = await served.whole()
+    assert bare.keyframes(whole, "mp4")[0]
+
+
 async def test_pictures_are_shown_when_the_data_set_says(tmp_path: Path) -> None:
     """A vector gives each its own time; the decoder is given them in time."""
     source = bare.encoded("h264", STREAMS["pyramid"][1])
