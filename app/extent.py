@@ -26,7 +26,7 @@ class Extent:
 class Span:
     """A piece of a rendition: of its own object, or of the stored instance's unpadded stream.
 
-    Behind them all a `table` may tell where in its own object is written what this stream is made of (app/units.py).
+    A `table` before them is no piece: there in its own object stands of what units the stream is made (app/units.py).
     """
 
     source: Literal["rendition", "stream", "table"]

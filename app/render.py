@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,7 +13,7 @@ import orjson
 from app import retrieve, units
 from app.dicom import sop_class, tags, transfer_syntax
 from app.errors import NotAcceptable
-from app.extent import Extent, Extents, joined
+from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
 from app.index.renditions import Rendition
@@ -103,15 +103,8 @@ async def video(tools: Tools, located: Located) -> Video:
     made = await retrieve.rendition(tools, located, renditions.MP4)
     assert made.media_type is not None
     assert made.sha256 is not None
-    own, whole = _own(made), await retrieve.stream(tools, located)
-    layout = list(made.layout)
-    if layout[-1].source == "table":
-        table = layout.pop()
-        whole = await units.opened(
-            partial(read_all, tools.storage), own.slice(table.offset, table.offset + table.length), whole
-        )
-    sources = {"rendition": own, "stream": whole}
-    extents = joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
+    spans, sources = await _sources(tools, located, made)
+    extents = joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in spans)
     return Video(extents, made.media_type, made.sha256.hex()[:16])
 
 
@@ -132,6 +125,17 @@ async def document(tools: Tools, located: Located) -> Extents | bytes:
 def _unpadded(stored: int, told: object) -> int:
     """What the sender says is believed where it can be true: at most one byte pads (PS3.5 6.2)."""
     return stored - 1 if told == stored - 1 else stored
+
+
+async def _sources(
+    tools: Tools, located: Located, made: Rendition
+) -> tuple[Sequence[Span], Mapping[str, Extents]]:
+    """The pieces of a rendition, and what they are pieces of."""
+    own, spans, stored = _own(made), made.layout, await retrieve.stream(tools, located)
+    if spans[0].source == "table":
+        table = own.slice(spans[0].offset, spans[0].offset + spans[0].length)
+        stored, spans = await units.opened(partial(read_all, tools.storage), table, stored), spans[1:]
+    return spans, {"rendition": own, "stream": stored}
 
 
 def _own(made: Rendition) -> Extents:

@@ -42,8 +42,8 @@ class Plan:
 
     @property
     def layout(self) -> tuple[Span, ...]:
-        """The layout of the whole; the table lies behind the header in the rendition's own object."""
-        return (*self.file.layout, Span("table", len(self.file.header), sum(map(len, self.table))))
+        """Where in the rendition's own object the table lies, behind the header, and the layout of the whole."""
+        return Span("table", len(self.file.header), sum(map(len, self.table))), *self.file.layout
 
 
 async def plan(chunks: AsyncIterator[Buffer], pace: Pace) -> Plan:

@@ -111,7 +111,7 @@ async def laid_out(
     )
     own = await put(storage, keys.rendition(), b"".join([plan.file.header, *plan.table]))
     made = Extents([Extent(own.key, 0, own.size)])
-    *layout, table = plan.layout
+    table, *layout = plan.layout
     read = partial(read_all, storage)
     opened = await units.opened(read, made.slice(table.offset, table.offset + table.length), Extents(places))
     sources = {"rendition": made, "stream": opened}
