@@ -20,9 +20,12 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a rendition: of its own object, or of the stored instance's unpadded stream."""
+    """A piece of a rendition: of its own object, or of the stored instance's unpadded stream.
 
-    source: Literal["rendition", "stream"]
+    Where there are thousands of pieces, `spans` is where in its own object they are written down (app/woven.py).
+    """
+
+    source: Literal["rendition", "stream", "spans"]
     offset: int
     length: int
 

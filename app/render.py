@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ import orjson
 from app import retrieve
 from app.dicom import transfer_syntax
 from app.errors import NotAcceptable
-from app.extent import Extent, Extents, joined
+from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
 from app.index.renditions import Rendition
@@ -21,6 +21,7 @@ from app.pixels.image import Image, describe
 from app.pixels.picture import Options
 from app.storage.stream import read_all
 from app.tools import Tools
+from app.woven import Woven
 
 MAX_FRAME_BYTES: Final = 512 << 20
 
@@ -99,10 +100,15 @@ async def video(tools: Tools, located: Located) -> Video:
     assert made.sha256 is not None
     own, whole = _own(made), await retrieve.stream(tools, located)
     sources = {"rendition": own, "stream": whole}
-    extents = joined(
-        sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
-    )
-    return Video(extents, made.media_type, made.sha256.hex()[:16])
+    return Video(await _laid_out(tools, made.layout, sources), made.media_type, made.sha256.hex()[:16])
+
+
+async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
+    """The pieces of a rendition as one stream."""
+    if [span.source for span in layout] == ["spans"]:
+        rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
+        return Woven(await read_all(tools.storage, rows), sources)
+    return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
 
 
 def _own(made: Rendition) -> Extents:

@@ -2,11 +2,14 @@
 
 Nothing is copied. The movie header, wherever the camera wrote it, goes to the front with its chunk
 offsets moved; behind it come the `mdat` boxes as ranges of the stored stream. Other boxes stay behind.
+A header that would take long to arrive is laid out between the media data instead (fragments.py).
 """
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from struct import pack
@@ -16,11 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.extent import Span
-from app.video import Unplayable, movie
+from app.video import Unplayable, fragments, movie
 from app.video.boxes import MOVIE_BYTES, Box, Read, Region, Window, box, damaged, joined, regions, unpack
 from app.video.movie import Track
+from app.video.samples import Integers, Unfit
+from app.woven import packed
 
+LONG: Final = 512 << 10  # half a second at a megabyte a second, and eight minutes with sound
 _NARROW: Final = 0xFFFFFFFF  # the last offset that a table of 32 bits can name
+_FEW: Final = 16  # spans that a row of the index tells itself
 _BLOCK: Final = 1 << 16  # offsets moved at a time, so that hostile tables cost no more memory than they are
 
 Offsets = NDArray[np.uint64]
@@ -28,7 +35,7 @@ Offsets = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A rendition: the bytes of its own object, the layout of the whole file, and its media type."""
+    """A rendition: the bytes of its own that are served, the layout of the whole file, and its media type."""
 
     header: bytes = field(repr=False)  # megabytes: asyncio and logs like to print what a task returns
     layout: tuple[Span, ...]
@@ -38,6 +45,13 @@ class Plan:
     def length(self) -> int:
         """Bytes of the whole file."""
         return sum(span.length for span in self.layout)
+
+    def kept(self) -> tuple[bytes, tuple[Span, ...]]:
+        """The rendition's object and what its row says: a layout of thousands lies in the object, behind the rest."""
+        if len(self.layout) <= _FEW:
+            return self.header, self.layout
+        rows = packed(self.layout)
+        return self.header + rows, (Span("spans", len(self.header), len(rows)),)
 
 
 async def plan(read: Read, length: int) -> Plan:
@@ -57,8 +71,23 @@ async def plan(read: Read, length: int) -> Plan:
     payload = await window.at(headers[0].offset, headers[0].size)
     media = _Media([region for region in found if region.type == b"mdat"])
     moov, tracks = movie.tracks(payload[headers[0].header :])
-    header = _header(moov, tracks, media)
-    return Plan(header, (Span("rendition", 0, len(header)), *media.spans), _media_type(tracks))
+    return await to_thread(_planned, moov, tracks, media)
+
+
+def _planned(moov: Box, tracks: list[Track], media: _Media) -> Plan:
+    """The header as it is stored; in fragments where it is so long that a viewer would wait for it."""
+    brands, media_type = _brands(tracks), _media_type(tracks)
+    widths, length = _widths(brands, moov, tracks, media)
+    if length > LONG:
+        with suppress(Unfit):
+            made = fragments.fragmented(brands, moov, tracks, media)
+            return Plan(made.content, made.layout, media_type)
+    if length > MOVIE_BYTES:
+        raise Unplayable(f"The video's movie header is larger than {MOVIE_BYTES >> 20} MiB.")
+    for track, width in zip(tracks, widths, strict=True):
+        _move(track.table, width, media, length)
+    header = joined([brands, moov])
+    return Plan(header, (Span("rendition", 0, length), *media.spans), media_type)
 
 
 class _Media:
@@ -74,6 +103,13 @@ class _Media:
             [region.offset - before for region, before in zip(found, befores, strict=True)], np.uint64
         )
         self.spans = tuple(_touching(found))
+        self.size = sum(region.size for region in found)
+
+    def holds(self, begins: Integers, ends: Integers) -> bool:
+        """Whether each of these ranges lies in one box."""
+        starts = self.starts.astype(np.int64)
+        after = np.searchsorted(starts, begins, side="right")
+        return bool(after.all() and (ends <= self.ends.astype(np.int64)[after - 1]).all())
 
     def moved(self, offsets: Offsets) -> Offsets:
         """The same bytes' offsets, counted from the end of the header."""
@@ -94,9 +130,8 @@ def _touching(found: list[Region]) -> Iterator[Span]:
     yield Span("stream", start, end - start)
 
 
-def _header(moov: Box, tracks: list[Track], media: _Media) -> bytes:
-    """The file type and the movie header, whose own length moves what its tables name."""
-    brands = _brands(tracks)
+def _widths(brands: Box, moov: Box, tracks: list[Track], media: _Media) -> tuple[list[int], int]:
+    """Bytes of the offsets in each track's table, and of the header, whose own length moves what they name."""
     counts = [_count(track.table) for track in tracks]
     lasts = [_last(track.table, media) for track in tracks]
     fixed = brands.size + moov.size - sum(track.table.size for track in tracks)
@@ -106,11 +141,7 @@ def _header(moov: Box, tracks: list[Track], media: _Media) -> bytes:
         before = widths
         length = fixed + sum(16 + count * width for count, width in zip(counts, widths, strict=True))
         widths = [8 if last + length > _NARROW else 4 for last in lasts]
-    if length > MOVIE_BYTES:
-        raise Unplayable(f"The video's movie header is larger than {MOVIE_BYTES >> 20} MiB.")
-    for track, width in zip(tracks, widths, strict=True):
-        _move(track.table, width, media, length)
-    return joined([brands, moov])
+    return widths, length
 
 
 def _brands(tracks: list[Track]) -> Box:
