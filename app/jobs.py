@@ -133,8 +133,7 @@ async def _mp4(tools: Tools, located: Located) -> Product:
         raise Unplayable(_NOT_YET.get(pixels.container, _UNKNOWN))
     stored = await retrieve.stream(tools, located)
     plan = await faststart.plan(_reader(tools, stored), stored.length)
-    content, layout = plan.kept()
-    return Product(_once(content), layout, plan.media_type)
+    return Product(_once(plan.header), plan.layout, plan.media_type)
 
 
 async def _poster(tools: Tools, located: Located) -> Product:

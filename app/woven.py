@@ -1,28 +1,30 @@
-"""A rendition of thousands of pieces: rows of equal width, in which a range is found without reading them all."""
+"""A rendition of many pieces: rows of equal width, in which a range is found without reading them all."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
-from struct import Struct
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from app.extent import Extent, Extents, Span
+import numpy as np
+from numpy.typing import NDArray
 
-_ROW: Final = Struct("<QQ?")  # where it is served, where it lies, and whether that is the stream
+from app.extent import Extent, Extents
+
+_NUMBER: Final = 6  # bytes: of where a piece is served, and of where it lies, doubled, and odd in the stream
+_ROW: Final = 2 * _NUMBER
 
 
-def packed(layout: Iterable[Span]) -> bytes:
+def packed(lengths: NDArray[np.int64], offsets: NDArray[np.int64], is_stream: NDArray[np.bool_]) -> bytes:
     """The pieces in order, and behind them where the last one ends."""
-    rows, served = list[bytes](), 0
-    for span in layout:
-        rows.append(_ROW.pack(served, span.offset, span.source == "stream"))
-        served += span.length
-    return b"".join([*rows, _ROW.pack(served, 0, 0)])
+    served = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.append(offsets * 2 + is_stream, 0)
+    words = np.stack([served, places], axis=1).astype("<u8")
+    return words.view(np.uint8).reshape(-1, 2, 8)[:, :, :_NUMBER].tobytes()
 
 
 class Woven(Extents):
-    """The pieces that `rows` tell, of two sources in turn; a slice shares the rows."""
+    """The pieces that `rows` tell, of a rendition's own object and of the stream; a slice shares the rows."""
 
     __slots__ = ("_rows", "_sources", "_start")
 
@@ -31,16 +33,18 @@ class Woven(Extents):
     ) -> None:
         super().__init__(())
         self._rows, self._sources, self._start = rows, sources, start
-        self.length = (self._at(self.count)[0] if stop is None else stop) - start
+        self.length = (self._served(self.count) if stop is None else stop) - start
 
     @property
     def count(self) -> int:
         """How many pieces the rows tell."""
-        return len(self._rows) // _ROW.size - 1
+        return len(self._rows) // _ROW - 1
 
-    def _at(self, number: int) -> tuple[int, int, bool]:
-        served, offset, is_stream = _ROW.unpack_from(self._rows, number * _ROW.size)
-        return served, offset, is_stream
+    def _number(self, at: int) -> int:
+        return int.from_bytes(self._rows[at : at + _NUMBER], "little")
+
+    def _served(self, row: int) -> int:
+        return self._number(row * _ROW)
 
     def slice(self, start: int, stop: int) -> Woven:
         """The bytes from `start` up to `stop`, clamped to the stream."""
@@ -51,12 +55,12 @@ class Woven(Extents):
     def __iter__(self) -> Iterator[Extent]:
         """The extents, found while they are taken: O(log n) for the first."""
         at, stop = self._start, self._start + self.length
-        number = bisect_right(range(self.count), at, key=lambda row: self._at(row)[0]) - 1
+        row = bisect_right(range(self.count), at, key=self._served) - 1
         while at < stop:
-            served, offset, is_stream = self._at(number)
-            number += 1
-            end = min(self._at(number)[0], stop)
-            yield from self._sources["stream" if is_stream else "rendition"].slice(
-                offset + at - served, offset + end - served
-            )
-            at = end
+            place = self._number(row * _ROW + _NUMBER)
+            skip = at - self._served(row)
+            row += 1
+            length = min(self._served(row), stop) - at
+            start = (place >> 1) + skip
+            yield from self._sources["stream" if place & 1 else "rendition"].slice(start, start + length)
+            at += length

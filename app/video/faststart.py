@@ -23,11 +23,9 @@ from app.video import Unplayable, fragments, movie
 from app.video.boxes import MOVIE_BYTES, Box, Read, Region, Window, box, damaged, joined, regions, unpack
 from app.video.movie import Track
 from app.video.samples import Integers, Unfit
-from app.woven import packed
 
 LONG: Final = 512 << 10  # half a second at a megabyte a second, and eight minutes with sound
 _NARROW: Final = 0xFFFFFFFF  # the last offset that a table of 32 bits can name
-_FEW: Final = 16  # spans that a row of the index tells itself
 _BLOCK: Final = 1 << 16  # offsets moved at a time, so that hostile tables cost no more memory than they are
 
 Offsets = NDArray[np.uint64]
@@ -35,23 +33,12 @@ Offsets = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A rendition: the bytes of its own that are served, the layout of the whole file, and its media type."""
+    """A rendition: the bytes of its own object, the layout of the whole file, its length and its media type."""
 
     header: bytes = field(repr=False)  # megabytes: asyncio and logs like to print what a task returns
     layout: tuple[Span, ...]
+    length: int
     media_type: str
-
-    @property
-    def length(self) -> int:
-        """Bytes of the whole file."""
-        return sum(span.length for span in self.layout)
-
-    def kept(self) -> tuple[bytes, tuple[Span, ...]]:
-        """The rendition's object and what its row says: a layout of thousands lies in the object, behind the rest."""
-        if len(self.layout) <= _FEW:
-            return self.header, self.layout
-        rows = packed(self.layout)
-        return self.header + rows, (Span("spans", len(self.header), len(rows)),)
 
 
 async def plan(read: Read, length: int) -> Plan:
@@ -81,13 +68,14 @@ def _planned(moov: Box, tracks: list[Track], media: _Media) -> Plan:
     if length > LONG:
         with suppress(Unfit):
             made = fragments.fragmented(brands, moov, tracks, media)
-            return Plan(made.content, made.layout, media_type)
+            rows = Span("spans", len(made.content), len(made.rows))
+            return Plan(made.content + made.rows, (rows,), made.length, media_type)
     if length > MOVIE_BYTES:
         raise Unplayable(f"The video's movie header is larger than {MOVIE_BYTES >> 20} MiB.")
     for track, width in zip(tracks, widths, strict=True):
         _move(track.table, width, media, length)
     header = joined([brands, moov])
-    return Plan(header, (Span("rendition", 0, length), *media.spans), media_type)
+    return Plan(header, (Span("rendition", 0, length), *media.spans), length + media.size, media_type)
 
 
 class _Media:

@@ -7,7 +7,6 @@ segment index says where each fragment is, so that a player jumps there at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from struct import pack, pack_into
@@ -16,27 +15,25 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.extent import Span
+from app import woven
 from app.video import samples
 from app.video.boxes import Box, box, joined, unpack
 from app.video.movie import Track
-from app.video.samples import Edit, Flags, Integers, Samples, Unfit
+from app.video.samples import Edit, Integers, Samples, Unfit
 
 _SEGMENT_S: Final = 4  # from one keyframe to another, at least
 _ENDLESS: Final = 4  # without a keyframe for so many times that, a segment begins without one
 _SEGMENTS: Final = 1 << 14  # 200 kB of index: longer videos have longer segments
-_SPANS: Final = 1 << 17
+_ROWS: Final = 1 << 20  # twelve megabytes that tell where what lies
+_WIDEST: Final = 0xFFFFFFFF
 _NARROW: Final = (1 << 31) - 1  # what a segment's size and a sample's place in it must not exceed
 
 _SYNC: Final = 0x02000000  # sample flags (8.8.3.1): needs no other sample
 _LATER: Final = 0x01010000  # needs others, and decoding cannot begin there
-_OFFSET, _FIRST_FLAGS, _DURATION, _SIZE, _SHIFT = 1, 4, 0x100, 0x200, 0x800  # of a run (8.8.8)
+_OFFSET, _FIRST_FLAGS, _DURATION, _SIZE, _FLAGS, _SHIFT = 1, 4, 0x100, 0x200, 0x400, 0x800  # of a run (8.8.8)
 _BASE_IS_MOOF: Final = 0x020000
-_TRUN: Final = int.from_bytes(b"trun", "big")
 
 Seconds = NDArray[np.float64]
-Run = tuple[Integers, Integers, Integers, Flags]
-Segment = tuple[bytes, Sequence[Span]]
 
 
 class Media(Protocol):
@@ -51,10 +48,11 @@ class Media(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fragmented:
-    """The bytes of our own, in order, and how they alternate with the stored stream's."""
+    """The bytes of our own, in order, and the rows that weave them with the stored stream's (app/woven.py)."""
 
     content: bytes
-    layout: tuple[Span, ...]
+    rows: bytes
+    length: int
 
 
 def fragmented(brands: Box, moov: Box, tracks: list[Track], media: Media) -> Fragmented:
@@ -70,12 +68,12 @@ def fragmented(brands: Box, moov: Box, tracks: list[Track], media: Media) -> Fra
     for part in parts:
         part.cut(cuts if part is lead else part.at(lead.seconds(cuts)))
     segments = [_segment(parts, number) for number in range(len(cuts) - 1)]
-    head = joined([brands, _movie(moov, parts, ticks_per_s), _index(lead, segments)])
-    layout = tuple(_layout(len(head), segments))
-    stream = [span.length for span in layout if span.source == "stream"]
-    if len(layout) > _SPANS or sum(stream) > media.size:
+    head = joined([brands, _movie(moov, parts, ticks_per_s), *_indexes(parts, segments)])
+    data = sum(segment.data for segment in segments)
+    if data > media.size:
         raise Unfit
-    return Fragmented(b"".join([head, *(own for own, _ in segments)]), layout)
+    content = b"".join([head, *(segment.own for segment in segments)])
+    return Fragmented(content, _rows(len(head), segments), len(content) + data)
 
 
 def _clock(moov: Box) -> int:
@@ -111,25 +109,21 @@ class _Part:
         return found
 
     def cut(self, cuts: Integers) -> None:
-        """Find the runs: each lies in one segment, in one piece, and only its first sample may be a keyframe."""
+        """Find the runs: each lies in one segment and in one piece."""
         self.cuts, found = cuts, self.samples
         breaks = np.zeros(found.count + 1, np.bool_)
         breaks[1:-1] = found.offsets[1:] != found.ends[:-1]
-        if not self.all_sync:
-            breaks[:-1] |= found.is_sync
         breaks[cuts] = True
-        breaks[[0, -1]] = True
-        edges = np.flatnonzero(breaks)
-        self.run_starts, self.run_counts = edges[:-1], np.diff(edges)
+        self.run_starts = np.flatnonzero(breaks)
         self.run_cuts = np.searchsorted(self.run_starts, cuts)
 
-    def runs(self, number: int) -> Run:
-        """Of a segment's runs: where they begin and end in the stream, how many samples, and which need no other."""
-        chosen = slice(self.run_cuts[number], self.run_cuts[number + 1])
-        first, count = self.run_starts[chosen], self.run_counts[chosen]
-        last = first + count - 1
+    def runs(self, number: int) -> tuple[Integers, Integers]:
+        """Where in the stream a segment's runs begin, and where they end."""
+        first, last = self.run_cuts[number], self.run_cuts[number + 1]
         found = self.samples
-        return found.offsets[first], found.ends[last], count, found.is_sync[first]
+        return found.offsets[self.run_starts[first:last]], found.ends[
+            self.run_starts[first + 1 : last + 1] - 1
+        ]
 
 
 def _edited(found: Samples, edit: Edit, *, is_video: bool) -> Samples:
@@ -162,89 +156,72 @@ def _cuts(lead: _Part) -> Integers:
         cuts.append(cut)
 
 
-def _segment(parts: list[_Part], number: int) -> Segment:
-    """A fragment with the header of its media data, and where in the stream these lie."""
-    runs = [part.runs(number) for part in parts]
-    begins, ends = (np.concatenate([run[which] for run in runs]) for which in (0, 1))
-    spans, places = _gathered(begins, ends)
-    sizes = [_traf_size(part, number, run) for part, run in zip(parts, runs, strict=True)]
-    size = 8 + 16 + sum(sizes)
-    total = sum(span.length for span in spans)
-    if size + 8 + total > _NARROW:
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A fragment with the header of its media data, and where these lie: `data` bytes, run after run."""
+
+    own: bytes
+    begins: Integers
+    lengths: Integers
+    data: int
+
+
+def _segment(parts: list[_Part], number: int) -> _Segment:
+    """Each track's samples stand in one run, however they are stored: of more, FFmpeg's seeking makes a mess."""
+    columns = [_columns(part, number) for part in parts]
+    size = 8 + 16 + sum(_traf_size(column) for column in columns)
+    trafs, place = list[bytes](), size + 8
+    for part, column in zip(parts, columns, strict=True):
+        trafs.append(_traf(part, number, column, place))
+        place += int(part.samples.sizes[part.cuts[number] : part.cuts[number + 1]].sum())
+    if place > _NARROW:
         raise Unfit
-    places += size + 8
-    out = [pack(">I4sI4sII", size, b"moof", 16, b"mfhd", 0, number + 1)]
-    for part, run, traf in zip(parts, runs, sizes, strict=True):
-        if traf:
-            here, places = np.split(places, [len(run[0])])
-            out.append(_traf(part, number, run, here, traf))
-    return b"".join([*out, pack(">I4s", 8 + total, b"mdat")]), spans
+    moof = pack(">I4sI4sII", size, b"moof", 16, b"mfhd", 0, number + 1)
+    mdat = pack(">I4s", place - size, b"mdat")
+    begins, ends = (np.concatenate(side) for side in zip(*(part.runs(number) for part in parts), strict=True))
+    return _Segment(b"".join([moof, *trafs, mdat]), begins, ends - begins, place - size - 8)
 
 
-def _gathered(begins: Integers, ends: Integers) -> tuple[list[Span], Integers]:
-    """The bytes of these runs in the order of the stream, those that touch as one; where each run comes to lie."""
-    order = np.argsort(begins, kind="stable")
-    begins_sorted, reach = begins[order], np.maximum.accumulate(ends[order])
-    if not len(order):
-        raise Unfit
-    fresh = np.ones(len(order), np.bool_)
-    fresh[1:] = begins_sorted[1:] > reach[:-1]
-    heads = np.flatnonzero(fresh)
-    starts, stops = begins_sorted[heads], reach[np.append(heads[1:], len(order)) - 1]
-    lengths = stops - starts
-    moves = (np.cumsum(lengths) - lengths) - starts
-    places = np.empty(len(order), np.int64)
-    places[order] = begins_sorted + moves[np.cumsum(fresh) - 1]
-    spans = [
-        Span("stream", int(start), int(length))
-        for start, length in zip(starts, lengths, strict=True)
-        if length
-    ]
-    return spans, places
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What is said of each sample of a segment, and the flags that tell what that is (8.8.8)."""
+
+    rows: NDArray[np.uint32]
+    flags: int
 
 
-def _columns(part: _Part, number: int) -> tuple[list[Integers], int]:
-    """What is said of each sample of a segment, and the flags that tell so (8.8.8)."""
+def _columns(part: _Part, number: int) -> _Columns:
     chosen = slice(part.cuts[number], part.cuts[number + 1])
-    durations = np.diff(part.samples.starts[chosen.start : chosen.stop + 1])
-    shifts = part.samples.shifts[chosen]
-    columns, flags = [part.samples.sizes[chosen]], _OFFSET | _SIZE
+    durations, shifts = np.diff(part.samples.starts)[chosen], part.samples.shifts[chosen]
+    sync, flags, columns = part.samples.is_sync[chosen], _OFFSET | _SIZE, [part.samples.sizes[chosen]]
     if (durations != part.duration).any():
         columns, flags = [durations, *columns], flags | _DURATION
+    if not part.all_sync and sync[1:].any():
+        columns, flags = [*columns, np.where(sync, _SYNC, _LATER)], flags | _FLAGS
+    elif not part.all_sync and sync[:1].any():
+        flags |= _FIRST_FLAGS
     if shifts.any():
-        columns, flags = [*columns, shifts], flags | _SHIFT
-    return columns, flags
+        columns, flags = [*columns, shifts], flags | _SHIFT | (1 << 24 if (shifts < 0).any() else 0)
+    return _Columns(np.stack(columns, axis=1).astype(">u4"), flags)
 
 
-def _traf_size(part: _Part, number: int, run: Run) -> int:
-    count = int(part.cuts[number + 1] - part.cuts[number])
-    if not count:
+def _traf_size(columns: _Columns) -> int:
+    if not len(columns.rows):
         return 0
-    columns = len(_columns(part, number)[0])
-    return 8 + 16 + 20 + 4 * (5 * len(run[0]) + (0 if part.all_sync else int(run[3].sum())) + count * columns)
+    return 8 + 16 + 20 + (24 if columns.flags & _FIRST_FLAGS else 20) + columns.rows.nbytes
 
 
-def _traf(part: _Part, number: int, run: Run, places: Integers, size: int) -> bytes:
-    """A track's part of a fragment: all numbers have 32 bits, which are laid out at once."""
-    columns, flags = _columns(part, number)
-    _, _, counts, firsts = run
-    firsts = firsts & (not part.all_sync)
-    heads = 5 + firsts
-    lengths = heads + counts * len(columns)
-    at = np.cumsum(lengths) - lengths
-    version = 1 << 24 if flags & _SHIFT and (columns[-1] < 0).any() else 0
-    words = np.zeros(int(lengths.sum()), ">u4")
-    words[at], words[at + 1] = 4 * lengths, _TRUN
-    words[at + 2] = version | flags | _FIRST_FLAGS * firsts
-    words[at + 3], words[at + 4] = counts, places
-    words[at[firsts] + 5] = _SYNC
-    begins = np.repeat(at + heads - (np.cumsum(counts) - counts) * len(columns), counts)
-    begins += np.arange(len(begins)) * len(columns)
-    for number_of, column in enumerate(columns):
-        words[begins + number_of] = column & 0xFFFFFFFF
+def _traf(part: _Part, number: int, columns: _Columns, place: int) -> bytes:
+    """A track's part of a fragment, whose data begin at this place behind the fragment's beginning."""
+    size = _traf_size(columns)
+    if not size:
+        return b""
     start = int(part.samples.starts[part.cuts[number]])
     head = pack(">I4sI4sII", size, b"traf", 16, b"tfhd", _BASE_IS_MOOF, part.id)
-    return head + pack(">I4sIQ", 20, b"tfdt", 1 << 24, start) + words.tobytes()
+    head += pack(">I4sIQ", 20, b"tfdt", 1 << 24, start)
+    head += pack(">I4sIII", size - 44, b"trun", columns.flags, len(columns.rows), place)
+    first = pack(">I", _SYNC) if columns.flags & _FIRST_FLAGS else b""
+    return b"".join([head, first, columns.rows.tobytes()])
 
 
 def _movie(moov: Box, parts: list[_Part], ticks_per_s: int) -> Box:
@@ -293,28 +270,41 @@ def _edits(edit: Edit, ticks_per_s: int) -> list[Box]:
     return [box(b"edts", joined([box(b"elst", pack(">II", 1 << 24, len(rows)), *rows)]))]
 
 
-def _index(lead: _Part, segments: list[Segment]) -> Box:
-    """Where each segment begins, and when (8.16.3)."""
-    shown = lead.samples.shown()
-    firsts = np.minimum.reduceat(shown, lead.cuts[:-1])
-    ends = np.append(firsts[1:], int((shown + np.diff(lead.samples.starts)).max()))
-    lengths = ends - firsts
-    if (lengths <= 0).any() or (lengths > 0xFFFFFFFF).any() or int(firsts[0]) < 0:
+def _indexes(parts: list[_Part], segments: list[_Segment]) -> list[Box]:
+    """Where each segment begins, and when (8.16.3): once for each track, or players lose their way (FFmpeg's do)."""
+    sizes = [len(segment.own) + segment.data for segment in segments]
+    size = 8 + 32 + 12 * len(segments)
+    behind = range(size * (len(parts) - 1), -1, -size)
+    return [_index(part, sizes, first) for part, first in zip(parts, behind, strict=True)]
+
+
+def _index(part: _Part, sizes: list[int], first: int) -> Box:
+    shown, cuts = part.samples.shown(), part.cuts
+    if (np.diff(cuts) <= 0).any():
         raise Unfit
-    kinds = lead.samples.is_sync[lead.cuts[:-1]] * (1 + 2 * (shown[lead.cuts[:-1]] > firsts))
-    rows = np.empty((len(segments), 3), ">u4")
-    rows[:, 0] = [len(own) + sum(span.length for span in spans) for own, spans in segments]
-    rows[:, 1] = lengths
+    begins = np.minimum.reduceat(shown, cuts[:-1])
+    lengths = np.diff(np.append(begins, int((shown + np.diff(part.samples.starts)).max())))
+    if (lengths <= 0).any() or (lengths > _WIDEST).any() or int(begins[0]) < 0:
+        raise Unfit
+    kinds = part.samples.is_sync[cuts[:-1]] * (1 + 2 * (shown[cuts[:-1]] > begins))
+    rows = np.empty((len(sizes), 3), ">u4")
+    rows[:, 0], rows[:, 1] = sizes, lengths
     rows[:, 2] = (kinds > 0) * (1 << 31) + (kinds << 28)
-    head = pack(">IIIQQHH", 1 << 24, lead.id, lead.track.ticks_per_s, int(firsts[0]), 0, 0, len(segments))
+    head = pack(">IIIQQHH", 1 << 24, part.id, part.track.ticks_per_s, int(begins[0]), first, 0, len(sizes))
     return box(b"sidx", head, rows.tobytes())
 
 
-def _layout(head: int, segments: list[Segment]) -> Iterator[Span]:
+def _rows(head: int, segments: list[_Segment]) -> bytes:
     """Our bytes and the stream's in turn; the head stands together with the first fragment."""
-    began, end = 0, head
-    for own, spans in segments:
-        end += len(own)
-        yield Span("rendition", began, end - began)
-        yield from spans
-        began = end
+    owns = np.array([len(segment.own) for segment in segments], np.int64)
+    owns[0] += head
+    counts = np.array([len(segment.begins) for segment in segments], np.int64)
+    at = np.cumsum(1 + counts) - counts - 1
+    lengths = np.empty(int(at[-1] + counts[-1] + 1), np.int64)
+    offsets, is_stream = np.empty_like(lengths), np.ones(len(lengths), np.bool_)
+    lengths[at], offsets[at], is_stream[at] = owns, np.cumsum(owns) - owns, False
+    lengths[is_stream] = np.concatenate([segment.lengths for segment in segments])
+    offsets[is_stream] = np.concatenate([segment.begins for segment in segments])
+    if len(lengths) > _ROWS:
+        raise Unfit
+    return woven.packed(lengths, offsets, is_stream)
