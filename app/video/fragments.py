@@ -21,8 +21,8 @@ from app.video.boxes import Box, box, joined, unpack
 from app.video.movie import Track
 from app.video.samples import Edit, Integers, Samples, Unfit
 
-_SEGMENT_S: Final = 4  # from one keyframe to another, at least
-_ENDLESS: Final = 4  # without a keyframe for so many times that, a segment begins without one
+_SEGMENT_S: Final = 2  # from one keyframe to another, at least
+_ENDLESS: Final = 5  # without a keyframe for so many times that, a segment begins without one
 _SEGMENTS: Final = 1 << 14  # 200 kB of index: longer videos have longer segments
 _ROWS: Final = 1 << 20  # twelve megabytes that tell where what lies
 _WIDEST: Final = 0xFFFFFFFF
@@ -67,7 +67,9 @@ def fragmented(brands: Box, moov: Box, tracks: list[Track], media: Media) -> Fra
     cuts = _cuts(lead)
     for part in parts:
         part.cut(cuts if part is lead else part.at(lead.seconds(cuts)))
-    segments = [_segment(parts, number) for number in range(len(cuts) - 1)]
+    # Sound is little and is needed with the first picture: it comes first.
+    heard_first = sorted(parts, key=lambda part: part.track.is_video)
+    segments = [_segment(heard_first, number) for number in range(len(cuts) - 1)]
     head = joined([brands, _movie(moov, parts, ticks_per_s), *_indexes(parts, segments)])
     data = sum(segment.data for segment in segments)
     if data > media.size:
@@ -100,6 +102,11 @@ class _Part:
         """When samples are decoded, on the clock of what is shown."""
         ticks = self.samples.starts[cuts] - self.edit.start
         return ticks / self.track.ticks_per_s + float(self.edit.delay_s)
+
+    def shown(self) -> Integers:
+        """When samples are shown, in ticks of what is shown: sound that only warms up a decoder comes before 0."""
+        delay = int(self.edit.delay_s * self.track.ticks_per_s)
+        return self.samples.shown() - self.edit.start + delay
 
     def at(self, seconds: Seconds) -> Integers:
         """The samples that begin at these times; the first and the last belong to the whole."""
@@ -279,12 +286,13 @@ def _indexes(parts: list[_Part], segments: list[_Segment]) -> list[Box]:
 
 
 def _index(part: _Part, sizes: list[int], first: int) -> Box:
-    shown, cuts = part.samples.shown(), part.cuts
+    cuts = part.cuts
     if (np.diff(cuts) <= 0).any():
         raise Unfit
+    shown = np.maximum(part.shown(), 0)
     begins = np.minimum.reduceat(shown, cuts[:-1])
     lengths = np.diff(np.append(begins, int((shown + np.diff(part.samples.starts)).max())))
-    if (lengths <= 0).any() or (lengths > _WIDEST).any() or int(begins[0]) < 0:
+    if (lengths <= 0).any() or (lengths > _WIDEST).any():
         raise Unfit
     kinds = part.samples.is_sync[cuts[:-1]] * (1 + 2 * (shown[cuts[:-1]] > begins))
     rows = np.empty((len(sizes), 3), ">u4")
