@@ -41,10 +41,11 @@ class Plan:
     media_type: str
 
 
-async def plan(read: Read, length: int) -> Plan:
+async def plan(read: Read, length: int, longest: int = LONG) -> Plan:
     """How the unpadded stream of `length` bytes is served as MP4; `read(offset, length)` gives its bytes.
 
-    Reads the headers of the outer boxes and the movie header, nothing else. Raises Unplayable.
+    Reads the headers of the outer boxes and the movie header, nothing else. A header above `longest` bytes
+    is laid out in fragments where it can be. Raises Unplayable.
     """
     window = Window(read, length)
     found = await regions(window)
@@ -58,14 +59,14 @@ async def plan(read: Read, length: int) -> Plan:
     payload = await window.at(headers[0].offset, headers[0].size)
     media = _Media([region for region in found if region.type == b"mdat"])
     moov, tracks = movie.tracks(payload[headers[0].header :])
-    return await to_thread(_planned, moov, tracks, media)
+    return await to_thread(_planned, moov, tracks, media, longest)
 
 
-def _planned(moov: Box, tracks: list[Track], media: _Media) -> Plan:
+def _planned(moov: Box, tracks: list[Track], media: _Media, longest: int) -> Plan:
     """The header as it is stored; in fragments where it is so long that a viewer would wait for it."""
     brands, media_type = _brands(tracks), _media_type(tracks)
     widths, length = _widths(brands, moov, tracks, media)
-    if length > LONG:
+    if length > longest:
         with suppress(Unfit):
             made = fragments.fragmented(brands, moov, tracks, media)
             rows = Span("spans", len(made.content), len(made.rows))

@@ -93,8 +93,11 @@ class _Part:
         self.track = track
         header = track.box.only(b"tkhd").payload
         self.id = unpack("I", header, 20 if header[:1] == b"\1" else 12)[0]
-        self.edit = samples.edit(track.box, movie_ticks_per_s, track.ticks_per_s)
-        self.samples = _edited(samples.of(track), self.edit, is_video=track.is_video)
+        found = samples.of(track)
+        # Where the stored times have pictures shown before they are decoded, an edit says it more plainly.
+        late = max(-int(found.shifts.min(initial=0)), 0)
+        self.edit = samples.edit(track.box, movie_ticks_per_s, track.ticks_per_s).later(late)
+        self.samples = _edited(found.later(late), self.edit, is_video=track.is_video)
         self.duration = int(self.samples.starts[1] if self.samples.count else 0)  # that of most samples
         self.all_sync = bool(self.samples.is_sync.all())
 
@@ -134,15 +137,15 @@ class _Part:
 
 
 def _edited(found: Samples, edit: Edit, *, is_video: bool) -> Samples:
-    """Without the sound that the edit cuts off its end; pictures are not cut here."""
-    if not found.count:
+    """Without the sound that the edit cuts off its end; pictures are not cut here, nor begun late."""
+    if not found.count or edit.stop is None:
         return found
-    shown = found.shown()
     if is_video:
-        if int(shown.min()) < edit.start or (edit.stop is not None and int(shown.max()) >= edit.stop):
+        shown = found.shown()
+        if int(shown.min()) != edit.start or int(shown.max()) >= edit.stop:
             raise Unfit
         return found
-    return found if edit.stop is None else found.first(int(np.searchsorted(found.starts[:-1], edit.stop)))
+    return found.first(int(np.searchsorted(found.starts[:-1], edit.stop)))
 
 
 def _cuts(lead: _Part) -> Integers:
@@ -208,7 +211,7 @@ def _columns(part: _Part, number: int) -> _Columns:
     elif not part.all_sync and sync[:1].any():
         flags |= _FIRST_FLAGS
     if shifts.any():
-        columns, flags = [*columns, shifts], flags | _SHIFT | (1 << 24 if (shifts < 0).any() else 0)
+        columns, flags = [*columns, shifts], flags | _SHIFT
     return _Columns(np.stack(columns, axis=1).astype(">u4"), flags)
 
 

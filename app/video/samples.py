@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -53,6 +53,10 @@ class Samples:
         """When each is shown."""
         return self.starts[:-1] + self.shifts
 
+    def later(self, ticks: int) -> Samples:
+        """The same, shown so much later."""
+        return replace(self, shifts=self.shifts + ticks)
+
     def first(self, count: int) -> Samples:
         """The first ones alone."""
         return Samples(
@@ -71,6 +75,10 @@ class Edit:
     delay_s: Fraction
     start: int
     stop: int | None
+
+    def later(self, ticks: int) -> Edit:
+        """The same of media that are shown so much later."""
+        return Edit(self.delay_s, self.start + ticks, None if self.stop is None else self.stop + ticks)
 
 
 def of(track: Track) -> Samples:
@@ -95,13 +103,13 @@ def edit(trak: Box, movie_ticks_per_s: int, ticks_per_s: int) -> Edit:
     if len(entries) == 2 and entries[0][1] == -1:
         delay = entries[0][0]
         entries = entries[1:]
-    if len(entries) > 1 or any(start < 0 or rate != 1 << 16 for _, start, rate in entries):
+    if len(entries) > 1 or any(start < 0 or not length or rate != 1 << 16 for length, start, rate in entries):
         raise Unfit
     if not entries:
         return Edit(Fraction(0), 0, None)
     length, start, _ = entries[0]
     # The movie's clock is coarse: an edit of so many of its ticks may end anywhere in the last one.
-    stop = start + -(-(length + 1) * ticks_per_s // movie_ticks_per_s) if length else None
+    stop = start + -(-(length + 1) * ticks_per_s // movie_ticks_per_s)
     return Edit(Fraction(delay, movie_ticks_per_s), start, stop)
 
 

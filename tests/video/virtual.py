@@ -97,8 +97,8 @@ class Virtual(io.RawIOBase):
         )
 
 
-async def virtual(stream: Sparse) -> tuple[faststart.Plan, Virtual]:
-    plan = await faststart.plan(stream.read, stream.length)
+async def virtual(stream: Sparse, longest: int = faststart.LONG) -> tuple[faststart.Plan, Virtual]:
+    plan = await faststart.plan(stream.read, stream.length, longest)
     return plan, Virtual(plan, stream)
 
 
