@@ -17,10 +17,23 @@ from numpy.typing import NDArray
 
 from app.extent import Span
 from app.video import Unplayable, movie
-from app.video.boxes import MOVIE_BYTES, Box, Read, Region, Window, box, damaged, joined, regions, unpack
+from app.video.boxes import (
+    MOVIE_BYTES,
+    Box,
+    Buffer,
+    Read,
+    Region,
+    Window,
+    box,
+    damaged,
+    joined,
+    regions,
+    unpack,
+)
 from app.video.movie import Track
 
 _NARROW: Final = 0xFFFFFFFF  # the last offset that a table of 32 bits can name
+_LARGE: Final = 16  # bytes of the header of a box whose size has 64 bits
 _BLOCK: Final = 1 << 16  # offsets moved at a time, so that hostile tables cost no more memory than they are
 
 Offsets = NDArray[np.uint64]
@@ -59,6 +72,18 @@ async def plan(read: Read, length: int) -> Plan:
     moov, tracks = movie.tracks(payload[headers[0].header :])
     header = _header(moov, tracks, media)
     return Plan(header, (Span("rendition", 0, len(header)), *media.spans), _media_type(tracks))
+
+
+def behind(movie_header: Buffer, start: int, stop: int) -> Plan:
+    """How an object is served that holds media data from `start` to `stop`; there the plan's header is to be appended.
+
+    The header of the `mdat` box is ours as well: who wrote the media data need not know their size before.
+    """
+    moov, tracks = movie.tracks(movie_header)
+    media = _Media([Region(b"mdat", start - _LARGE, _LARGE, stop - start + _LARGE)])
+    header = _header(moov, tracks, media) + pack(">I4sQ", 1, b"mdat", stop - start + _LARGE)
+    layout = (Span("rendition", stop, len(header)), Span("rendition", start, stop - start))
+    return Plan(header, layout, _media_type(tracks))
 
 
 class _Media:
