@@ -151,7 +151,7 @@ class _Work:
         self.share = 0.0
         self.upload: Upload | None = None
 
-    async def write(self, piece: bytes) -> None:
+    async def write(self, piece: bytes | memoryview) -> None:
         assert self.upload is not None
         await self.upload.write(piece)
 

@@ -19,7 +19,7 @@ from app.video import Unplayable, confined, faststart, poster, remux
 class Work(Protocol):
     """A rendition in the making."""
 
-    async def write(self, piece: bytes) -> None:
+    async def write(self, piece: bytes | memoryview) -> None:
         """The next bytes of its object."""
 
     def reached(self, share: float) -> None:

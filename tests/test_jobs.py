@@ -201,9 +201,11 @@ async def test_a_killed_decoder_fails_its_poster_alone(
     """Whoever ends it (a full memory, an administrator), the row says so in the end, and the next one is made."""
     started, doomed = confined._started, 1
 
-    async def start(task: confined.Task, limits: confined.Limits) -> asyncio.subprocess.Process:
+    async def start(
+        task: confined.Task, limits: confined.Limits, pipes: confined._Pipes
+    ) -> asyncio.subprocess.Process:
         nonlocal doomed
-        child = await started(task, limits)
+        child = await started(task, limits, pipes)
         if doomed:
             child.kill()
             doomed -= 1

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import app
 from app.dicom import transfer_syntax
@@ -30,7 +32,7 @@ Read = Callable[[int, int], Awaitable[bytes]]
 _TOO_LONG: Final = "Reading the video takes too long."
 _CRASHED: Final = "The decoder crashed on this video."
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
-_BUFFERED: Final = 2 << 20
+_PIPE: Final = 1 << 20
 
 _DEMUXERS: Final = {"mp4": "mov", "fmp4": "mov", "ts": "mpegts", "ps": "mpeg", "mpeg": "mpegvideo"}
 _BARE: Final = {"video/mp4": "h264", "video/H265": "hevc", "video/mpeg": "mpegvideo"}
@@ -72,32 +74,94 @@ async def child(task: Task, read: Read, limits: Limits) -> AsyncIterator[Convers
 
     To be entered on the main thread: the child dies with the thread that starts it (prctl(2), PR_SET_PDEATHSIG).
     """
-    process = await _started(task, limits)
-    conversation = Conversation(process, task, read, limits)
-    try:
-        yield conversation
-    except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionResetError):
-        raise _why(await process.wait()) from None
-    finally:
-        conversation.close()
-        await _ended(process)
+    with _Pipes() as pipes:
+        process = await _started(task, limits, pipes)
+        conversation = Conversation(pipes, task, read, limits)
+        try:
+            yield conversation
+        except (EOFError, BrokenPipeError):
+            raise _why(await process.wait()) from None
+        finally:
+            conversation.close()
+            await _ended(process)
 
 
-async def _started(task: Task, limits: Limits) -> Process:
+class _Pipes:
+    """Two pipes, in which a thread waits: whole messages without a copy, which streams of the loop are too slow for.
+
+    To be closed when the child is dead: only then nobody waits in them any more.
+    """
+
+    def __init__(self) -> None:
+        self.questions, self._questioner = os.pipe()
+        self._answered, self.answers = os.pipe()
+        for pipe in (self.questions, self.answers):
+            with contextlib.suppress(OSError):  # it is smaller than it could be
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+        self._thread = ThreadPoolExecutor(1, "confined")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.given_away()
+        self._thread.shutdown()
+        os.close(self.questions)
+        os.close(self.answers)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The child's input and output."""
+        return self._answered, self._questioner
+
+    def given_away(self) -> None:
+        """The child has its ends; ours would keep the pipes open when it dies."""
+        for end in {self._answered, self._questioner} - {-1}:
+            os.close(end)
+        self._answered = self._questioner = -1
+
+    async def receive(self, length: int) -> bytearray:
+        """So many bytes; EOFError when the child is dead."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._received, length)
+
+    async def send(self, data: bytes) -> None:
+        """BrokenPipeError when the child is dead."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._sent, data)
+
+    def _received(self, length: int) -> bytearray:
+        buffer = bytearray(length)
+        rest = memoryview(buffer)
+        while rest:
+            came = os.readv(self.questions, [rest])
+            if not came:
+                raise EOFError
+            rest = rest[came:]
+        return buffer
+
+    def _sent(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self.answers, rest) :]
+
+
+async def _started(task: Task, limits: Limits, pipes: _Pipes) -> Process:
     words = (task.name, os.getpid(), task.demuxer, task.length, limits.memory_bytes, limits.cpu_s)
     # No secret of ours reaches the child, only what an interpreter needs to find its libraries.
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
     here = str(Path(app.__file__).parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, *sys.path]))
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-S", "-m", inside.__name__, *map(str, words)),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        env=environment,
-        cwd="/",
-        limit=_BUFFERED,
-    )
+    answered, questioner = pipes.ends
+    try:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-S", "-m", inside.__name__, *map(str, words)),
+            stdin=answered,
+            stdout=questioner,
+            stderr=DEVNULL,
+            env=environment,
+            cwd="/",
+        )
+    finally:
+        pipes.given_away()
 
 
 async def _ended(process: Process) -> None:
@@ -117,19 +181,16 @@ def _why(status: int) -> Unplayable | Unavailable:
 class Conversation:
     """The child asks for pieces of the stream until it has told all, or a reason why there is nothing."""
 
-    def __init__(self, process: Process, task: Task, read: Read, limits: Limits) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    def __init__(self, pipes: _Pipes, task: Task, read: Read, limits: Limits) -> None:
         self.position = 0
         """How far it has come in the stream."""
         self.number = 0
-        self.conclusion = b""
-        self._asks, self._answers = process.stdout, process.stdin
-        self._task, self._limits = task, limits
+        self.conclusion = bytearray()
+        self._pipes, self._task, self._limits = pipes, task, limits
         self._source = _Source(read, task.length)
         self._left = limits.given_bytes
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[bytearray]:
         """The product; then `conclusion` and `number` are known. Raises Unplayable, or Unavailable."""
         while True:
             try:
@@ -144,17 +205,16 @@ class Conversation:
                 return
             yield content
 
-    async def _told(self) -> tuple[bytes, int, bytes]:
+    async def _told(self) -> tuple[bytes, int, bytearray]:
         """The next piece, or the end."""
         while True:
-            what, number, length = MESSAGE.unpack(await self._asks.readexactly(MESSAGE.size))
+            what, number, length = MESSAGE.unpack(await self._pipes.receive(MESSAGE.size))
             if what == inside.READ and length <= MOST_ASKED and number + length <= self._task.length:
-                self._answers.write(await self._source.read(number, length))
-                await self._answers.drain()
+                await self._pipes.send(await self._source.read(number, length))
                 self.position = number + length
             elif what in {inside.PIECE, inside.END} and length <= min(MOST_GIVEN, self._left):
                 self._left -= length
-                return what, number, await self._asks.readexactly(length)
+                return what, number, await self._pipes.receive(length)
             elif what == inside.FAILURE and number in self._task.reasons:
                 raise Unplayable(self._task.reasons[Reason(number)])
             else:

@@ -34,4 +34,4 @@ async def jpeg(read: Read, length: int, demuxer: str, limits: Limits = Limits())
         raise Unavailable(_TOO_LONG) from None
     if not child.conclusion.startswith(b"\xff\xd8\xff"):
         raise Unplayable(_REASONS[Reason.NOTHING])
-    return child.conclusion
+    return bytes(child.conclusion)

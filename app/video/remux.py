@@ -40,7 +40,7 @@ class Copy:
         self._limits = limits or Limits(cpu_s=30 + length // _SLOWEST, given_bytes=2 * length + MOVIE_BYTES)
         self._wall_s = 2 * self._limits.wall_s + length / _SLOWEST
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[memoryview]:
         """The bytes of the rendition's object, the header last. Raises Unplayable, or Unavailable."""
         try:
             async with asyncio.timeout(self._wall_s) as wall:
@@ -51,15 +51,15 @@ class Copy:
                 raise
             raise Unavailable(_TOO_LONG) from None
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncIterator[memoryview]:
         written = 0
         async with confined.child(self._task, self._read, self._limits) as child:
             async for piece in child.pieces():
                 written += len(piece)
                 self.share = child.position / self._task.length
-                yield piece
+                yield memoryview(piece)
         if not 2 * _BOX_HEADER <= child.number < written:
             raise Unplayable(_REASONS[Reason.NOTHING])
         moov = memoryview(child.conclusion)[_BOX_HEADER:]
         self.plan = await asyncio.to_thread(faststart.behind, moov, child.number, written)
-        yield self.plan.header
+        yield memoryview(self.plan.header)

@@ -7,12 +7,10 @@ the right to open files and sockets, so that no stream, whatever it names, has a
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import resource
 import signal
 import sys
-from contextlib import suppress
 from typing import Final
 
 from PIL import Image
@@ -24,7 +22,6 @@ TASKS: Final = {"poster": first_picture.make, "remux": remux.make}
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _NICENESS: Final = 10
-_PIPE: Final = 1 << 20
 
 
 def main() -> None:
@@ -50,9 +47,6 @@ def _bind(parent: int, memory: int, cpu_s: int) -> None:
     if os.getppid() != parent:  # it died before we could ask to die with it
         sys.exit(1)
     os.nice(_NICENESS)
-    for pipe in (0, 1):  # larger pipes mean fewer turns; a socket in their place is no harm
-        with suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
