@@ -20,12 +20,25 @@ from numpy.typing import NDArray
 
 from app.extent import Span
 from app.video import Unplayable, fragments, movie
-from app.video.boxes import MOVIE_BYTES, Box, Read, Region, Window, box, damaged, joined, regions, unpack
+from app.video.boxes import (
+    MOVIE_BYTES,
+    Box,
+    Buffer,
+    Read,
+    Region,
+    Window,
+    box,
+    damaged,
+    joined,
+    regions,
+    unpack,
+)
 from app.video.movie import Track
 from app.video.samples import Integers, Unfit
 
 LONG: Final = 512 << 10  # half a second at a megabyte a second, and eight minutes with sound
 _NARROW: Final = 0xFFFFFFFF  # the last offset that a table of 32 bits can name
+_LARGE: Final = 16  # bytes of the header of a box whose size has 64 bits
 _BLOCK: Final = 1 << 16  # offsets moved at a time, so that hostile tables cost no more memory than they are
 
 Offsets = NDArray[np.uint64]
@@ -62,21 +75,39 @@ async def plan(read: Read, length: int, longest: int = LONG) -> Plan:
     return await to_thread(_planned, moov, tracks, media, longest)
 
 
-def _planned(moov: Box, tracks: list[Track], media: _Media, longest: int) -> Plan:
-    """The header as it is stored; in fragments where it is so long that a viewer would wait for it."""
-    brands, media_type = _brands(tracks), _media_type(tracks)
-    widths, length = _widths(brands, moov, tracks, media)
+def behind(movie_header: Buffer, start: int, stop: int, longest: int = LONG) -> Plan:
+    """How an object is served that holds media data from `start` to `stop`; there the plan's header is to be appended.
+
+    The header of the `mdat` box is ours as well: who wrote the media data need not know their size before.
+    """
+    moov, tracks = movie.tracks(movie_header)
+    media = _Media([Region(b"mdat", start - _LARGE, _LARGE, stop - start + _LARGE)])
+    widths, length = _widths(moov, tracks, media)
     if length > longest:
         with suppress(Unfit):
-            made = fragments.fragmented(brands, moov, tracks, media)
-            rows = Span("spans", len(made.content), len(made.rows))
-            return Plan(made.content + made.rows, (rows,), made.length, media_type)
-    if length > MOVIE_BYTES:
-        raise Unplayable(f"The video's movie header is larger than {MOVIE_BYTES >> 20} MiB.")
-    for track, width in zip(tracks, widths, strict=True):
-        _move(track.table, width, media, length)
-    header = joined([brands, moov])
-    return Plan(header, (Span("rendition", 0, length), *media.spans), length + media.size, media_type)
+            return _fragmented(moov, tracks, media, stop)
+    header = _header(moov, tracks, media, widths, length)
+    header += pack(">I4sQ", 1, b"mdat", stop - start + _LARGE)
+    layout = (Span("rendition", stop, len(header)), Span("rendition", start, stop - start))
+    return Plan(header, layout, len(header) + stop - start, _media_type(tracks))
+
+
+def _planned(moov: Box, tracks: list[Track], media: _Media, longest: int) -> Plan:
+    """The header as it is stored; in fragments where it is so long that a viewer would wait for it."""
+    widths, length = _widths(moov, tracks, media)
+    if length > longest:
+        with suppress(Unfit):
+            return _fragmented(moov, tracks, media)
+    header = _header(moov, tracks, media, widths, length)
+    return Plan(
+        header, (Span("rendition", 0, length), *media.spans), length + media.size, _media_type(tracks)
+    )
+
+
+def _fragmented(moov: Box, tracks: list[Track], media: _Media, behind: int | None = None) -> Plan:
+    made = fragments.fragmented(_brands(tracks), moov, tracks, media, behind)
+    layout = (Span("spans", (behind or 0) + len(made.content), len(made.rows)),)
+    return Plan(made.content + made.rows, layout, made.length, _media_type(tracks))
 
 
 class _Media:
@@ -119,11 +150,11 @@ def _touching(found: list[Region]) -> Iterator[Span]:
     yield Span("stream", start, end - start)
 
 
-def _widths(brands: Box, moov: Box, tracks: list[Track], media: _Media) -> tuple[list[int], int]:
+def _widths(moov: Box, tracks: list[Track], media: _Media) -> tuple[list[int], int]:
     """Bytes of the offsets in each track's table, and of the header, whose own length moves what they name."""
     counts = [_count(track.table) for track in tracks]
     lasts = [_last(track.table, media) for track in tracks]
-    fixed = brands.size + moov.size - sum(track.table.size for track in tracks)
+    fixed = _brands(tracks).size + moov.size - sum(track.table.size for track in tracks)
     widths, before = [4] * len(tracks), [0] * len(tracks)
     length = 0
     while widths != before:  # a wider table moves everything, which may widen another
@@ -131,6 +162,15 @@ def _widths(brands: Box, moov: Box, tracks: list[Track], media: _Media) -> tuple
         length = fixed + sum(16 + count * width for count, width in zip(counts, widths, strict=True))
         widths = [8 if last + length > _NARROW else 4 for last in lasts]
     return widths, length
+
+
+def _header(moov: Box, tracks: list[Track], media: _Media, widths: list[int], length: int) -> bytes:
+    """The file type and the movie header, its tables moved."""
+    if length > MOVIE_BYTES:
+        raise Unplayable(f"The video's movie header is larger than {MOVIE_BYTES >> 20} MiB.")
+    for track, width in zip(tracks, widths, strict=True):
+        _move(track.table, width, media, length)
+    return joined([_brands(tracks), moov])
 
 
 def _brands(tracks: list[Track]) -> Box:

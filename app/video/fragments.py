@@ -55,8 +55,13 @@ class Fragmented:
     length: int
 
 
-def fragmented(brands: Box, moov: Box, tracks: list[Track], media: Media) -> Fragmented:
-    """The whole file; raises Unfit where only the stored header says it all."""
+def fragmented(
+    brands: Box, moov: Box, tracks: list[Track], media: Media, behind: int | None = None
+) -> Fragmented:
+    """The whole file; raises Unfit where only the stored header says it all.
+
+    The media data lie in the stored stream; or in the rendition's own object, where our bytes come `behind` them.
+    """
     ticks_per_s = _clock(moov)
     if sum(track.samples for track in tracks) > samples.MOST:
         raise Unfit
@@ -75,7 +80,7 @@ def fragmented(brands: Box, moov: Box, tracks: list[Track], media: Media) -> Fra
     if data > media.size:
         raise Unfit
     content = b"".join([head, *(segment.own for segment in segments)])
-    return Fragmented(content, _rows(len(head), segments), len(content) + data)
+    return Fragmented(content, _rows(len(head), segments, behind), len(content) + data)
 
 
 def _clock(moov: Box) -> int:
@@ -305,7 +310,7 @@ def _index(part: _Part, sizes: list[int], first: int) -> Box:
     return box(b"sidx", head, rows.tobytes())
 
 
-def _rows(head: int, segments: list[_Segment]) -> bytes:
+def _rows(head: int, segments: list[_Segment], behind: int | None) -> bytes:
     """Our bytes and the stream's in turn; the head stands together with the first fragment."""
     owns = np.array([len(segment.own) for segment in segments], np.int64)
     owns[0] += head
@@ -313,9 +318,9 @@ def _rows(head: int, segments: list[_Segment]) -> bytes:
     at = np.cumsum(1 + counts) - counts - 1
     lengths = np.empty(int(at[-1] + counts[-1] + 1), np.int64)
     offsets, is_stream = np.empty_like(lengths), np.ones(len(lengths), np.bool_)
-    lengths[at], offsets[at], is_stream[at] = owns, np.cumsum(owns) - owns, False
+    lengths[at], offsets[at], is_stream[at] = owns, np.cumsum(owns) - owns + (behind or 0), False
     lengths[is_stream] = np.concatenate([segment.lengths for segment in segments])
     offsets[is_stream] = np.concatenate([segment.begins for segment in segments])
     if len(lengths) > _ROWS:
         raise Unfit
-    return woven.packed(lengths, offsets, is_stream)
+    return woven.packed(lengths, offsets, is_stream & (behind is None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,9 @@ from random import Random
 import av
 import pytest
 
+from app.extent import Extent, Extents
 from app.video import faststart
+from app.woven import Woven
 from tests import make_video
 from tests.make_video import Clip, Container
 from tests.video import virtual
@@ -227,6 +230,21 @@ async def test_foreign_bytes_are_not_served(tmp_path: Path) -> None:
     _, file = await fragmented(laid + virtual.shifted(moov, lambda offset: offset + move))
     assert b"Jane" not in file.range(0, file.extents.length)
     assert packets(file) == packets(str(tmp_path / "clip"))
+
+
+async def test_a_copy_is_laid_out_in_its_own_object(tmp_path: Path) -> None:
+    """Where the packets were copied, header, tables and rows lie behind them in the same object."""
+    source = make_video.stream(tmp_path / "clip", CLIP, times=MANY)
+    moov, media, began = parts(source.read_bytes())
+    stop = began + len(media)
+    plan = faststart.behind(moov[8:], began, stop, longest=0)
+    object_bytes = source.read_bytes()[:stop] + plan.header
+    (rows,) = plan.layout
+    table = object_bytes[rows.offset : rows.offset + rows.length]
+    laid = Woven(table, {"rendition": Extents([Extent("own", 0, rows.offset)])})
+    served = b"".join(object_bytes[one.offset : one.offset + one.length] for one in laid)
+    assert (len(served), rows.offset + rows.length) == (plan.length, len(object_bytes))
+    assert packets(io.BytesIO(served)) == packets(str(source))
 
 
 @pytest.mark.heavy
