@@ -26,10 +26,11 @@ class Extent:
 class Span:
     """A piece of a rendition: of its own object, or of the stored instance's unpadded stream.
 
+    Where there are thousands of pieces, `spans` is where in its own object they are written down (app/woven.py).
     A `table` before them is no piece: there in its own object stands of what units the stream is made (app/units.py).
     """
 
-    source: Literal["rendition", "stream", "table"]
+    source: Literal["rendition", "stream", "spans", "table"]
     offset: int
     length: int
 

@@ -23,6 +23,7 @@ from app.pixels.image import Image, describe
 from app.pixels.picture import Options
 from app.storage.stream import read_all
 from app.tools import Tools
+from app.woven import Woven
 
 MAX_FRAME_BYTES: Final = 512 << 20
 
@@ -104,8 +105,15 @@ async def video(tools: Tools, located: Located) -> Video:
     assert made.media_type is not None
     assert made.sha256 is not None
     spans, sources = await _sources(tools, located, made)
-    extents = joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in spans)
-    return Video(extents, made.media_type, made.sha256.hex()[:16])
+    return Video(await _laid_out(tools, spans, sources), made.media_type, made.sha256.hex()[:16])
+
+
+async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
+    """The pieces of a rendition as one stream."""
+    if [span.source for span in layout] == ["spans"]:
+        rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
+        return Woven(await read_all(tools.storage, rows), sources)
+    return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
 
 
 async def document(tools: Tools, located: Located) -> Extents | bytes:

@@ -10,7 +10,7 @@ POSTER: Final = "poster"
 
 NORMALISED: Final = "normalised"
 
-MAKERS: Final[Mapping[str, int]] = {MP4: 1, POSTER: 1, NORMALISED: 1}
+MAKERS: Final[Mapping[str, int]] = {MP4: 2, POSTER: 1, NORMALISED: 1}
 """Each kind's maker, by version: a new one makes older rows stale."""
 
 OF_VIDEO: Final = (MP4, POSTER)

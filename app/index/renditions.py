@@ -16,7 +16,7 @@ from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.extents import LOCATED, Located, located
-from app.index.queue import MP4, NORMALISED, POSTER, QUEUE, WAITING, queued
+from app.index.queue import MAKERS, MP4, NORMALISED, POSTER, QUEUE, WAITING, queued
 
 __all__ = [
     "MP4",
@@ -72,7 +72,7 @@ class Job:
 _FIND = """
 select id, kind, params, state, progress, attempts, error, object_key as key, size, layout::text, media_type, sha256,
     used_at < now() - interval '1 hour' as is_rested
-from rendition where instance_id = $1 and kind = $2 and params = $3
+from rendition where instance_id = $1 and kind = $2 and params = $3 and (state = 'ready' or maker_version >= $4)
 order by state <> 'ready', maker_version desc limit 1"""
 
 _USE = "update rendition set used_at = now() where id = $1"
@@ -88,9 +88,11 @@ with spent as (
           and (lease_until is null or lease_until < now())
         order by id for update skip locked)
 ), next as (
-    select id from rendition
+    select id from rendition d
     where kind = any($1::text[]) and state in ('queued', 'running') and attempts < $3
       and (lease_until is null or lease_until < now())
+      and ($5::text[] is null or exists (
+          select from instance i where i.id = d.instance_id and i.container = any($5::text[])))
     order by id limit 1 for update skip locked
 ), leased as (
     update rendition d set state = 'running', lease_until = now() + $2::float8 * interval '1 second',
@@ -125,8 +127,8 @@ where id = $1 and attempts = $2 and state = 'running' returning true"""
 
 
 async def find(index: Index, instance_id: int, kind: str, params: str = "") -> Rendition | None:
-    """The best there is: a ready one, else the newest maker's."""
-    row = await index.reader.fetchrow(_FIND, instance_id, kind, params)
+    """The best there is: a ready one, else the newest maker's; what an older one could not make does not count."""
+    row = await index.reader.fetchrow(_FIND, instance_id, kind, params, MAKERS.get(kind, 0))
     return None if row is None else _rendition(row)
 
 
@@ -156,14 +158,20 @@ async def queue(index: Index, instance_id: int, kind: str) -> None:
     await index.reader.fetch(QUEUE, *queued([instance_id], kind))
 
 
-async def lease(index: Index, kinds: Sequence[str], lease_s: float, attempts: int = 5) -> Job | None:
+async def lease(
+    index: Index,
+    kinds: Sequence[str],
+    lease_s: float,
+    attempts: int = 5,
+    containers: Sequence[str] | None = None,
+) -> Job | None:
     """The oldest that waits or whose maker fell silent; nobody else gets it for so long.
 
-    One that was leased `attempts` times and never came back fails for good.
+    Of videos in these `containers` alone, where they are told. One that was leased `attempts` times and never came back fails for good.
     """
     with translated():
         async with index.jobs.use() as connection:
-            row = await connection.fetchrow(_LEASE, list(kinds), float(lease_s), attempts, _SPENT)
+            row = await connection.fetchrow(_LEASE, list(kinds), float(lease_s), attempts, _SPENT, containers)
     if row is None:
         return None
     return Job(row["id"], row["kind"], row["params"], row["attempt"], located(row))

@@ -46,14 +46,17 @@ class Plan:
         return Span("table", len(self.file.header), sum(map(len, self.table))), *self.file.layout
 
 
-async def plan(chunks: AsyncIterator[Buffer], pace: Pace) -> Plan:
-    """How the stream is served as MP4, shown at that pace. Raises NeedsRemux where that is not proven safe."""
+async def plan(chunks: AsyncIterator[Buffer], pace: Pace, longest: int = faststart.LONG) -> Plan:
+    """How the stream is served as MP4, shown at that pace. Raises NeedsRemux where that is not proven safe.
+
+    A header above `longest` bytes is laid out in fragments.
+    """
     index = Index()
     async for chunk in chunks:
         for start in range(0, len(chunk), _STEP):
             index.feed(chunk[start : start + _STEP])
             await asyncio.sleep(0)
-    return planned(index.close(), pace)
+    return await asyncio.to_thread(planned, index.close(), pace, longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class Index:
         self._orders.append(self._coding.picture.order)
 
 
-def planned(indexed: Indexed, pace: Pace) -> Plan:
+def planned(indexed: Indexed, pace: Pace, longest: int = faststart.LONG) -> Plan:
     """The header and the table of what was found."""
     gaps, lengths = np.frombuffer(indexed.gaps, np.uint32), np.frombuffer(indexed.lengths, np.uint32)
     media = units.served_length(lengths)
@@ -131,7 +134,8 @@ def planned(indexed: Indexed, pace: Pace) -> Plan:
         raise NeedsRemux("The video's stream is mostly filled with nothing.")
     opening = _opened(media)
     moov = joined(track.movie(_pictures(indexed, lengths, pace), len(opening)).children)
-    file = faststart.headed(moov, Media([Region(b"mdat", 0, len(opening), len(opening) + media)]))
+    region = Region(b"mdat", 0, len(opening), len(opening) + media)
+    file = faststart.planned(moov, Media([region]), longest)
     return Plan(file, tuple(units.table(opening, gaps, lengths)))
 
 

@@ -22,7 +22,9 @@ from app.storage.local import LocalStorage
 from app.storage.protocol import Storage, put
 from app.storage.stream import read_all
 from app.video import annexb
+from app.video.faststart import LONG
 from app.video.pace import Pace
+from app.woven import Woven
 from tests.make_video import Clip, _picture
 
 FPS = 25
@@ -92,12 +94,12 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    folder: Path, source: bytes, pace: Pace = PACE, fragment: int = 1 << 30, item: int = 8
+    folder: Path, source: bytes, pace: Pace = PACE, fragment: int = 1 << 30, longest: int = LONG
 ) -> AsyncIterator[Served]:
     """The stream as an object of fragments with something between them, indexed, and read through a storage."""
-    plan = await annexb.plan(pieces(source), pace)
+    plan = await annexb.plan(pieces(source), pace, longest)
     async with LocalStorage(folder) as storage:
-        yield await laid_out(storage, source, plan, fragment, item)
+        yield await laid_out(storage, source, plan, fragment)
 
 
 async def laid_out(
@@ -115,6 +117,9 @@ async def laid_out(
     read = partial(read_all, storage)
     opened = await units.opened(read, made.slice(table.offset, table.offset + table.length), Extents(places))
     sources = {"rendition": made, "stream": opened}
+    if layout[0].source == "spans":
+        rows = await read(made.slice(layout[0].offset, layout[0].offset + layout[0].length))
+        return Served(storage, Woven(rows, sources), plan)
     extents = joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
     return Served(storage, extents, plan)
 

@@ -206,6 +206,26 @@ async def test_more_pictures_than_a_page_tells_of(tmp_path: Path) -> None:
     assert again == served.plan
 
 
+@pytest.mark.parametrize(
+    ("codec", "params"), [STREAMS["pyramid"], STREAMS["hevc-open-gop"]], ids=["h264", "hevc"]
+)
+async def test_a_long_stream_is_laid_out_in_fragments(tmp_path: Path, codec: str, params: str) -> None:
+    """As any long video: a short header, an index, and the same pictures at the same times."""
+    source = bare.encoded(codec, params, frames=240)
+    async with bare.served(tmp_path, source, fragment=50_000, longest=0) as served:
+        whole, chosen = await served.whole(), random.Random(2)
+        for _ in range(200):
+            start = chosen.randrange(len(whole))
+            stop = start + chosen.choice([1, 5, 900, 40_000])
+            assert await served.range(start, stop) == whole[start:stop]
+    kinds = [kind for kind, _ in boxes(whole)]
+    assert kinds[:3] == [b"ftyp", b"moov", b"sidx"]
+    assert kinds[3:] == [b"moof", b"mdat"] * (len(kinds) // 2 - 1)
+    found = bare.timed(whole, "mp4")
+    assert [digest for _, digest in found] == bare.pictures(source, codec)
+    assert [time for time, _ in found] == pytest.approx([number / bare.FPS for number in range(240)])
+
+
 async def test_what_changes_on_the_way_is_left_to_another(tmp_path: Path) -> None:
     """Other parameter sets under the same number: one description does not tell of both."""
     first, second = bare.encoded("h264", "bframes=0"), bare.encoded("h264", "bframes=0:ref=1:8x8dct=0")
