@@ -20,9 +20,12 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a rendition: of its own object, or of the stored instance's unpadded stream."""
+    """A piece of a rendition: of its own object, or of the stored instance's unpadded stream.
 
-    source: Literal["rendition", "stream"]
+    A `copy` before them is no piece: so much of its own object, from the beginning, stands for the stream.
+    """
+
+    source: Literal["rendition", "stream", "copy"]
     offset: int
     length: int
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import orjson
 
 from app import retrieve
 from app.dicom.normalise import Normaliser
 from app.extent import Extents, Span
+from app.index import metadata
 from app.index.extents import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
-from app.video import Unplayable, confined, faststart, poster, remux
+from app.video import Unplayable, agreement, confined, faststart, poster, probe, remux
 
 
 class Work(Protocol):
@@ -32,6 +35,7 @@ class Made:
 
     layout: tuple[Span, ...]
     media_type: str
+    description: Mapping[str, Any] | None = None
 
 
 Maker = Callable[[Tools, Located, Work], Awaitable[Made]]
@@ -95,6 +99,25 @@ async def picture(tools: Tools, located: Located, work: Work) -> Made:
     jpeg = await poster.jpeg(_reader(tools, stored), stored.length, demuxer)
     await work.write(jpeg)
     return Made((Span("rendition", 0, len(jpeg)),), "image/jpeg")
+
+
+async def described(tools: Tools, located: Located, work: Work) -> Made:
+    """What the stream is, and where its samples lie; disagreements with the data set are warnings."""
+    pixels = await retrieve.pixels(tools, located)
+    demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
+    stored = await retrieve.stream(tools, located)
+    looked = probe.Probe(_reader(tools, stored), stored.length, demuxer)
+    length = 0
+    async for piece in looked.pieces():
+        await work.write(piece)
+        work.reached(looked.share)
+        length += len(piece)
+    description = {"container": pixels.container, **looked.description}
+    attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
+    description["warnings"] = agreement.warnings(
+        attributes, located.transfer_syntax_uid, description, stored.count
+    )
+    return Made((Span("rendition", 0, length),), "application/octet-stream", description)
 
 
 async def normalised(tools: Tools, located: Located, work: Work) -> Made:

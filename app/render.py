@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from app import retrieve
 from app.dicom import transfer_syntax
-from app.errors import NotAcceptable
-from app.extent import Extent, Extents, joined
+from app.errors import NotAcceptable, NotFound
+from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
 from app.index.renditions import Rendition
@@ -23,6 +23,7 @@ from app.storage.stream import read_all
 from app.tools import Tools
 
 MAX_FRAME_BYTES: Final = 512 << 20
+_MPEG: Final = frozenset({"mpeg", "ps", "ts"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Video:
     extents: Extents
     media_type: str
     version: str
+    warnings: tuple[str, ...] = ()
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
@@ -97,12 +99,43 @@ async def video(tools: Tools, located: Located) -> Video:
     made = await retrieve.rendition(tools, located, renditions.MP4)
     assert made.media_type is not None
     assert made.sha256 is not None
-    own, whole = _own(made), await retrieve.stream(tools, located)
-    sources = {"rendition": own, "stream": whole}
-    extents = joined(
-        sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
-    )
-    return Video(extents, made.media_type, made.sha256.hex()[:16])
+    spans, sources = await _sources(tools, located, made)
+    extents = joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in spans)
+    return Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
+
+
+async def _sources(
+    tools: Tools, located: Located, made: Rendition
+) -> tuple[Sequence[Span], Mapping[str, Extents]]:
+    """The pieces of a rendition, and what they are pieces of."""
+    own, spans = _own(made), made.layout
+    if spans[0].source == "copy":
+        end = spans[0].length
+        return spans[1:], {"rendition": own.slice(end, own.length), "stream": own.slice(0, end)}
+    return spans, {"rendition": own, "stream": await retrieve.stream(tools, located)}
+
+
+async def _warnings(tools: Tools, located: Located) -> tuple[str, ...]:
+    """Where the data set says otherwise than the stream, if that was looked at already."""
+    found = await renditions.find(tools.index, located.instance_id, renditions.STREAM)
+    return tuple(found.description["warnings"]) if found and found.description else ()
+
+
+async def described(tools: Tools, located: Located) -> Mapping[str, Any]:
+    """What the instance's video is, by its stream; raises as `video` does."""
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+        raise NotFound("The instance is not a video.")
+    made = await retrieve.rendition(tools, located, renditions.STREAM)
+    assert made.description is not None
+    return made.description
+
+
+async def mpeg(tools: Tools, located: Located) -> Extents:
+    """The MPEG-2 stream as it is stored; raises NotAcceptable where it is something else."""
+    row = await retrieve.pixels(tools, located)
+    if row.container not in _MPEG:
+        raise NotAcceptable("The video is not a bare MPEG-2, program or transport stream.")
+    return await retrieve.stream(tools, located)
 
 
 def _own(made: Rendition) -> Extents:

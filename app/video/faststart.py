@@ -75,15 +75,15 @@ async def plan(read: Read, length: int) -> Plan:
 
 
 def behind(movie_header: Buffer, start: int, stop: int) -> Plan:
-    """How an object is served that holds media data from `start` to `stop`; there the plan's header is to be appended.
+    """How a copy is served that ends at `stop` and holds media data from `start` on; the plan's header comes behind it.
 
-    The header of the `mdat` box is ours as well: who wrote the media data need not know their size before.
+    The header of the `mdat` box is ours as well: who wrote the media data did not know their size before.
     """
     moov, tracks = movie.tracks(movie_header)
     media = _Media([Region(b"mdat", start - _LARGE, _LARGE, stop - start + _LARGE)])
     header = _header(moov, tracks, media) + pack(">I4sQ", 1, b"mdat", stop - start + _LARGE)
-    layout = (Span("rendition", stop, len(header)), Span("rendition", start, stop - start))
-    return Plan(header, layout, _media_type(tracks))
+    spans = (Span("copy", 0, stop), Span("rendition", 0, len(header)), Span("stream", start, stop - start))
+    return Plan(header, spans, _media_type(tracks))
 
 
 class _Media:

@@ -13,6 +13,10 @@ from typing import Final
 MESSAGE: Final = Struct("<cQI")
 """What, an offset, a length."""
 
+SAMPLE: Final = Struct("<QIII")
+"""One sample of an index: its offset, whose highest bit is set for a keyframe; its size; and in ticks when it is shown,
+and how much earlier it is decoded. The offset is that of the packet of the container in which it begins."""
+
 READ: Final = b"r"
 """These bytes of the stream, please."""
 PIECE: Final = b"p"
