@@ -22,10 +22,10 @@ class Extent:
 class Span:
     """A piece of a rendition: of its own object, or of the stored instance's unpadded stream.
 
-    A `copy` before them is no piece: so much of its own object, from the beginning, stands for the stream.
+    Where there are thousands of pieces, `spans` is where in its own object they are written down (app/woven.py).
     """
 
-    source: Literal["rendition", "stream", "copy"]
+    source: Literal["rendition", "stream", "spans"]
     offset: int
     length: int
 

@@ -16,7 +16,9 @@ from app.index import metadata
 from app.index.extents import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
-from app.video import Unplayable, agreement, confined, faststart, poster, probe, remux
+from app.video import Unplayable, agreement, confined, faststart, poster, probe, remux, sample_index
+from app.video.confined import Read
+from app.video.samples import Unfit
 
 
 class Work(Protocol):
@@ -106,18 +108,32 @@ async def described(tools: Tools, located: Located, work: Work) -> Made:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    looked = probe.Probe(_reader(tools, stored), stored.length, demuxer)
-    length = 0
-    async for piece in looked.pieces():
-        await work.write(piece)
-        work.reached(looked.share)
-        length += len(piece)
-    description = {"container": pixels.container, **looked.description}
+    read = _reader(tools, stored)
+    told, length = await _tabled(read, stored.length, demuxer, work) if pixels.container == "mp4" else ({}, 0)
+    if not told:
+        looked = probe.Probe(read, stored.length, demuxer)
+        async for piece in looked.pieces():
+            await work.write(piece)
+            work.reached(looked.share)
+            length += len(piece)
+        told = looked.description
+    description = {"container": pixels.container, **told}
     attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
     description["warnings"] = agreement.warnings(
         attributes, located.transfer_syntax_uid, description, stored.count
     )
     return Made((Span("rendition", 0, length),), "application/octet-stream", description)
+
+
+async def _tabled(read: Read, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
+    """The same of a plain MP4, whose media data need not be read; nothing where its tables do not tell all."""
+    try:
+        told, rows = await sample_index.of(read, length)
+    except (Unplayable, Unfit):
+        return {}, 0
+    told |= await probe.look(read, length, demuxer)
+    await work.write(rows)
+    return told, len(rows)
 
 
 async def normalised(tools: Tools, located: Located, work: Work) -> Made:
@@ -131,7 +147,7 @@ async def normalised(tools: Tools, located: Located, work: Work) -> Made:
     return Made((), "application/dicom")
 
 
-def _reader(tools: Tools, stored: Extents) -> Callable[[int, int], Awaitable[bytes]]:
+def _reader(tools: Tools, stored: Extents) -> Read:
     async def read(offset: int, length: int) -> bytes:
         return await read_all(tools.storage, stored.slice(offset, offset + length))
 

@@ -21,6 +21,7 @@ from app.pixels.image import Image, describe
 from app.pixels.picture import Options
 from app.storage.stream import read_all
 from app.tools import Tools
+from app.woven import Woven
 
 MAX_FRAME_BYTES: Final = 512 << 20
 _MPEG: Final = frozenset({"mpeg", "ps", "ts"})
@@ -99,20 +100,18 @@ async def video(tools: Tools, located: Located) -> Video:
     made = await retrieve.rendition(tools, located, renditions.MP4)
     assert made.media_type is not None
     assert made.sha256 is not None
-    spans, sources = await _sources(tools, located, made)
-    extents = joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in spans)
+    own, whole = _own(made), await retrieve.stream(tools, located)
+    sources = {"rendition": own, "stream": whole}
+    extents = await _laid_out(tools, made.layout, sources)
     return Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
 
 
-async def _sources(
-    tools: Tools, located: Located, made: Rendition
-) -> tuple[Sequence[Span], Mapping[str, Extents]]:
-    """The pieces of a rendition, and what they are pieces of."""
-    own, spans = _own(made), made.layout
-    if spans[0].source == "copy":
-        end = spans[0].length
-        return spans[1:], {"rendition": own.slice(end, own.length), "stream": own.slice(0, end)}
-    return spans, {"rendition": own, "stream": await retrieve.stream(tools, located)}
+async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
+    """The pieces of a rendition as one stream."""
+    if [span.source for span in layout] == ["spans"]:
+        rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
+        return Woven(await read_all(tools.storage, rows), sources)
+    return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
 
 
 async def _warnings(tools: Tools, located: Located) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import pytest
 
-from app.video import Unplayable, probe
+from app.video import Unplayable, probe, sample_index
 from app.video.confined import Limits
 from app.video.inside import SAMPLE
 from tests import make_video
@@ -63,6 +63,24 @@ async def test_the_index_is_where_samples_lie(tmp_path: Path, container: Contain
         assert packet.dts is not None
         assert (shown, early) == (packet.pts - origin, packet.pts - packet.dts)
     assert sum(offset >= KEYFRAME for offset, *_ in rows) == told["keyframes"]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@pytest.mark.parametrize("container", ["mp4", "mov", "faststart"])
+async def test_the_tables_of_an_mp4_tell_the_same(tmp_path: Path, codec: str, container: Container) -> None:
+    """What all of the stream tells, its movie header tells as well, and nothing else is read."""
+    source = make_video.stream(tmp_path / "video", Clip(codec, sound="aac"), container, times=4).read_bytes()
+    told, index = await probed(source, "mov")
+    asked: list[int] = []
+
+    async def read(offset: int, length: int) -> bytes:
+        asked.append(length)
+        return source[offset : offset + length]
+
+    numbers, rows = await sample_index.of(read, len(source))
+    assert rows == index
+    assert numbers == {name: told[name] for name in numbers}
+    assert len(asked) <= 3
 
 
 async def test_the_index_of_a_transport_stream_leads_to_packets(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import av
 import pytest
 
 from app.errors import Unavailable
-from app.extent import Span
 from app.video import Unplayable, remux
 from app.video.confined import Limits
 from tests import make_video
@@ -37,10 +36,8 @@ async def copied(stream: bytes, demuxer: str, limits: Limits | None = None) -> t
     content = b"".join([piece async for piece in copy.pieces()])
     plan = copy.plan
     assert plan
-    own, *spans = plan.layout
-    assert own == Span("copy", 0, len(content) - len(plan.header))
-    sources = {"stream": content[: own.length], "rendition": content[own.length :]}
-    return plan.media_type, b"".join(sources[s.source][s.offset : s.offset + s.length] for s in spans)
+    assert plan.layout[0].offset + plan.layout[0].length == len(content)
+    return plan.media_type, b"".join(content[s.offset : s.offset + s.length] for s in plan.layout)
 
 
 def pictures(stream: bytes) -> list[tuple[Fraction, str]]:

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 from av.stream import Discard
 
-from app.video.inside import MOST_ASKED, SAMPLE
+from app.video.inside import KEYFRAME, MOST_ASKED, SAMPLE, TICKS_PER_S
 from app.video.inside.stream import VIDEO, Stream, conclude, give, opened
 from app.video.inside.timing import timed
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-_FASTEST: Final = 90_000  # ticks a second: thirteen hours fit 32 bits
 _GIVEN: Final = 4096  # samples at a time
 _LOOKED_AT: Final = 64  # packets in which a picture is decoded
 _WIDEST: Final = 0xFFFFFFFF
-_KEYFRAME: Final = 1 << 63
 _UNKNOWN: Final = (1 << 63) - 1
 
 
@@ -104,8 +102,8 @@ class _Index:
 
     @staticmethod
     def _ticks_per_s(time_base: Fraction | None) -> int:
-        ticks = 1 / time_base if time_base else Fraction(_FASTEST)
-        return int(ticks) if ticks.denominator == 1 and ticks <= _FASTEST else _FASTEST
+        ticks = 1 / time_base if time_base else Fraction(TICKS_PER_S)
+        return int(ticks) if ticks.denominator == 1 and ticks <= TICKS_PER_S else TICKS_PER_S
 
     def add(self, packet: av.Packet[Any]) -> None:
         assert packet.pts is not None
@@ -115,7 +113,7 @@ class _Index:
         offset = (
             packet.pos - self._before if packet.pos is not None and packet.pos >= self._before else _UNKNOWN
         )
-        key = _KEYFRAME if packet.is_keyframe else 0
+        key = KEYFRAME if packet.is_keyframe else 0
         self._records += SAMPLE.pack(
             offset | key, packet.size, min(max(shown, 0), _WIDEST), min(max(early, 0), _WIDEST)
         )
