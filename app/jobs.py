@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from app import makers
+from app.dicom import uids
 from app.errors import ReelwebError
 from app.index import renditions
 from app.index.renditions import Job
@@ -101,7 +102,7 @@ async def _one(tools: Tools, lane: Lane, heard: Callable[..., None], knobs: Knob
 
 
 async def _made(tools: Tools, job: Job, make: Maker, knobs: Knobs) -> bool:
-    told = log.bind(sop_instance_uid=job.located.sop_instance_uid, kind=job.kind)
+    told = log.bind(sop_instance_uid=uids.told(job.located.sop_instance_uid), kind=job.kind)
     try:
         await _held(tools, job, make, knobs)
     except Unplayable as reason:

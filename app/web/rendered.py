@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from app import __version__, render, retrieve
-from app.dicom import transfer_syntax
+from app.dicom import sop_class, transfer_syntax
 from app.errors import BadRequest
 from app.index.extents import Located
 from app.pixels import encode
@@ -22,12 +22,14 @@ from app.pixels.picture import Options
 from app.render import Video
 from app.web import accept
 from app.web.accept import Offer
+from app.web.bulkdata import INERT
 from app.web.extents import ExtentsResponse
 from app.web.frames import parse as parse_frames
 from app.web.state import Request, accepted, root
 from app.web.wado import VARY, validators
 
 PICTURES: Final = (Offer("image/jpeg"), Offer("image/png"))
+DOCUMENT: Final = (Offer("application/pdf"),)
 MP4: Final = Offer("video/mp4")
 HEVC: Final = Offer("video/h265")
 MPEG2: Final = Offer("video/mpeg")
@@ -44,7 +46,7 @@ SMALL: Final = 256
 
 
 async def instance(request: Request) -> Response:
-    """The video, or the instance's first frame."""
+    """The video, the document, or the instance's first frame."""
     recent = request.state["videos"].get(_named(request))
     located = recent[0] if recent else await _located(request)
     offer = accept.choose(accepted(request), _offers(located)).offer
@@ -55,6 +57,8 @@ async def instance(request: Request) -> Response:
         offer = accept.choose(accepted(request), _as_coded(video)).offer
         if offer.media_type.startswith("video/"):
             return _played(request, located, video)
+    if offer in DOCUMENT:
+        return await _document(request, located)
     return await _picture(request, located, 1, options(request.query_params, offer.media_type))
 
 
@@ -91,6 +95,8 @@ def _number(request: Request) -> int:
 
 def _offers(located: Located) -> tuple[Offer, ...]:
     syntax = located.transfer_syntax_uid
+    if located.sop_class_uid == sop_class.ENCAPSULATED_PDF:
+        return DOCUMENT
     videos = VIDEOS[transfer_syntax.media_type(syntax)] if transfer_syntax.is_video(syntax) else ()
     return (*videos, *PICTURES)
 
@@ -147,6 +153,18 @@ async def stream(request: Request) -> Response:
 
 JSON: Final = Offer("application/json")
 UNKEPT: Final = {"Cache-Control": "private, no-cache"}
+
+
+async def _document(request: Request, located: Located) -> Response:
+    tools = request.state["tools"]
+    return ExtentsResponse(
+        tools.storage,
+        await render.document(tools, located),
+        DOCUMENT[0].content_type,
+        validators=validators(located, "document"),
+        headers=INERT | {"Content-Disposition": f'inline; filename="{located.sop_instance_uid}.pdf"'},
+        stall_s=request.state["policy"].write_timeout_s,
+    )
 
 
 async def _picture(request: Request, located: Located, number: int, asked: Options) -> Response:
