@@ -61,6 +61,7 @@ _LANES: Final = (
     Lane({renditions.MP4: makers.mp4}, makers.QUICK),
     Lane({renditions.MP4: makers.mp4}, makers.SLOW),
     Lane({renditions.POSTER: makers.picture}),
+    Lane({renditions.STREAM: makers.described}),
     Lane({renditions.NORMALISED: makers.normalised}),
 )
 
@@ -185,9 +186,8 @@ async def _kept(tools: Tools, job: Job, make: Maker, work: _Work) -> None:
 
 async def _told(tools: Tools, job: Job, made: Made, upload: Upload) -> bool:
     kept = upload.stored
-    return await renditions.finish(
-        tools.index, job, kept.key, kept.size, made.layout, made.media_type, kept.dataset_sha256
-    )
+    told = (made.layout, made.media_type, kept.dataset_sha256, made.description)
+    return await renditions.finish(tools.index, job, kept.key, kept.size, *told)
 
 
 async def _pause(stop: asyncio.Event, hurry: asyncio.Event, poll_s: float) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -16,7 +16,20 @@ from app.index import metadata
 from app.index.extents import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
-from app.video import NeedsRemux, Unplayable, annexb, confined, faststart, pace, poster, remux
+from app.video import (
+    Unplayable,
+    agreement,
+    annexb,
+    confined,
+    faststart,
+    pace,
+    poster,
+    probe,
+    remux,
+    sample_index,
+)
+from app.video.confined import Read
+from app.video.samples import Unfit
 
 
 class Work(Protocol):
@@ -35,6 +48,7 @@ class Made:
 
     layout: tuple[Span, ...]
     media_type: str
+    description: Mapping[str, Any] | None = None
 
 
 Maker = Callable[[Tools, Located, Work], Awaitable[Made]]
@@ -70,13 +84,13 @@ async def _copied(tools: Tools, located: Located, work: Work) -> Made:
 
 
 async def _bare(tools: Tools, located: Located, work: Work) -> Made:
-    """A header made from an index of the stream's units; their packets copied where that is not proven right."""
+    """A header made from an index of the stream's units: nothing is copied.
+
+    Where that is not proven right a copy would be wrong as well: FFmpeg gives such streams no times.
+    """
     told = pace.told(orjson.loads(await metadata.dataset(tools.index, located.instance_id)))
     stored = await retrieve.stream(tools, located)
-    try:
-        plan = await annexb.plan(_passing(tools, stored, work), told)
-    except NeedsRemux as reason:
-        raise Unplayable(str(reason)) from reason
+    plan = await annexb.plan(_passing(tools, stored, work), told)
     for piece in (plan.file.header, *plan.table):
         await work.write(piece)
     return Made(plan.layout, plan.file.media_type)
@@ -118,6 +132,39 @@ async def picture(tools: Tools, located: Located, work: Work) -> Made:
     return Made((Span("rendition", 0, len(jpeg)),), "image/jpeg")
 
 
+async def described(tools: Tools, located: Located, work: Work) -> Made:
+    """What the stream is, and where its samples lie; disagreements with the data set are warnings."""
+    pixels = await retrieve.pixels(tools, located)
+    demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
+    stored = await retrieve.stream(tools, located)
+    read = _reader(tools, stored)
+    told, length = await _tabled(read, stored.length, demuxer, work) if pixels.container == "mp4" else ({}, 0)
+    if not told:
+        looked = probe.Probe(read, stored.length, demuxer)
+        async for piece in looked.pieces():
+            await work.write(piece)
+            work.reached(looked.share)
+            length += len(piece)
+        told = looked.description
+    description = {"container": pixels.container, **told}
+    attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
+    description["warnings"] = agreement.warnings(
+        attributes, located.transfer_syntax_uid, description, stored.count
+    )
+    return Made((Span("rendition", 0, length),), "application/octet-stream", description)
+
+
+async def _tabled(read: Read, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
+    """The same of a plain MP4, whose media data need not be read; nothing where its tables do not tell all."""
+    try:
+        told, rows = await sample_index.of(read, length)
+    except (Unplayable, Unfit):
+        return {}, 0
+    told |= await probe.look(read, length, demuxer)
+    await work.write(rows)
+    return told, len(rows)
+
+
 async def normalised(tools: Tools, located: Located, work: Work) -> Made:
     """The object inflated and in little endian: its extents are those that the index tells."""
     normaliser = Normaliser(tools.limits)
@@ -129,7 +176,7 @@ async def normalised(tools: Tools, located: Located, work: Work) -> Made:
     return Made((), "application/dicom")
 
 
-def _reader(tools: Tools, stored: Extents) -> Callable[[int, int], Awaitable[bytes]]:
+def _reader(tools: Tools, stored: Extents) -> Read:
     async def read(offset: int, length: int) -> bytes:
         return await read_all(tools.storage, stored.slice(offset, offset + length))
 

@@ -6,13 +6,13 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from app import retrieve, units
 from app.dicom import sop_class, tags, transfer_syntax
-from app.errors import NotAcceptable
+from app.errors import NotAcceptable, NotFound
 from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
@@ -26,6 +26,7 @@ from app.tools import Tools
 from app.woven import Woven
 
 MAX_FRAME_BYTES: Final = 512 << 20
+_MPEG: Final = frozenset({"mpeg", "ps", "ts"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Video:
     extents: Extents
     media_type: str
     version: str
+    warnings: tuple[str, ...] = ()
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
@@ -105,7 +107,8 @@ async def video(tools: Tools, located: Located) -> Video:
     assert made.media_type is not None
     assert made.sha256 is not None
     spans, sources = await _sources(tools, located, made)
-    return Video(await _laid_out(tools, spans, sources), made.media_type, made.sha256.hex()[:16])
+    extents = await _laid_out(tools, spans, sources)
+    return Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
 
 
 async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
@@ -114,6 +117,29 @@ async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, 
         rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
         return Woven(await read_all(tools.storage, rows), sources)
     return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
+
+
+async def _warnings(tools: Tools, located: Located) -> tuple[str, ...]:
+    """Where the data set says otherwise than the stream, if that was looked at already."""
+    found = await renditions.find(tools.index, located.instance_id, renditions.STREAM)
+    return tuple(found.description["warnings"]) if found and found.description else ()
+
+
+async def described(tools: Tools, located: Located) -> Mapping[str, Any]:
+    """What the instance's video is, by its stream; raises as `video` does."""
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+        raise NotFound("The instance is not a video.")
+    made = await retrieve.rendition(tools, located, renditions.STREAM)
+    assert made.description is not None
+    return made.description
+
+
+async def mpeg(tools: Tools, located: Located) -> Extents:
+    """The MPEG-2 stream as it is stored; raises NotAcceptable where it is something else."""
+    row = await retrieve.pixels(tools, located)
+    if row.container not in _MPEG:
+        raise NotAcceptable("The video is not a bare MPEG-2, program or transport stream.")
+    return await retrieve.stream(tools, located)
 
 
 async def document(tools: Tools, located: Located) -> Extents | bytes:
