@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from app import makers
+from app.dicom import uids
 from app.errors import ReelwebError
 from app.index import renditions
 from app.index.renditions import Job
@@ -60,6 +61,7 @@ _LANES: Final = (
     Lane({renditions.MP4: makers.mp4}, makers.QUICK),
     Lane({renditions.MP4: makers.mp4}, makers.SLOW),
     Lane({renditions.POSTER: makers.picture}),
+    Lane({renditions.STREAM: makers.described}),
     Lane({renditions.NORMALISED: makers.normalised}),
 )
 
@@ -100,7 +102,7 @@ async def _one(tools: Tools, lane: Lane, heard: Callable[..., None], knobs: Knob
 
 
 async def _made(tools: Tools, job: Job, make: Maker, knobs: Knobs) -> bool:
-    told = log.bind(sop_instance_uid=job.located.sop_instance_uid, kind=job.kind)
+    told = log.bind(sop_instance_uid=uids.told(job.located.sop_instance_uid), kind=job.kind)
     try:
         await _held(tools, job, make, knobs)
     except Unplayable as reason:
@@ -184,9 +186,8 @@ async def _kept(tools: Tools, job: Job, make: Maker, work: _Work) -> None:
 
 async def _told(tools: Tools, job: Job, made: Made, upload: Upload) -> bool:
     kept = upload.stored
-    return await renditions.finish(
-        tools.index, job, kept.key, kept.size, made.layout, made.media_type, kept.dataset_sha256
-    )
+    told = (made.layout, made.media_type, kept.dataset_sha256, made.description)
+    return await renditions.finish(tools.index, job, kept.key, kept.size, *told)
 
 
 async def _pause(stop: asyncio.Event, hurry: asyncio.Event, poll_s: float) -> None:

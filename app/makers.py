@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import orjson
 
 from app import retrieve
 from app.dicom.normalise import Normaliser
 from app.extent import Extents, Span
+from app.index import metadata
 from app.index.extents import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
-from app.video import Unplayable, confined, faststart, poster, remux
+from app.video import Unplayable, agreement, confined, faststart, poster, probe, remux, sample_index
+from app.video.confined import Read
+from app.video.samples import Unfit
 
 
 class Work(Protocol):
@@ -32,6 +37,7 @@ class Made:
 
     layout: tuple[Span, ...]
     media_type: str
+    description: Mapping[str, Any] | None = None
 
 
 Maker = Callable[[Tools, Located, Work], Awaitable[Made]]
@@ -97,6 +103,39 @@ async def picture(tools: Tools, located: Located, work: Work) -> Made:
     return Made((Span("rendition", 0, len(jpeg)),), "image/jpeg")
 
 
+async def described(tools: Tools, located: Located, work: Work) -> Made:
+    """What the stream is, and where its samples lie; disagreements with the data set are warnings."""
+    pixels = await retrieve.pixels(tools, located)
+    demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
+    stored = await retrieve.stream(tools, located)
+    read = _reader(tools, stored)
+    told, length = await _tabled(read, stored.length, demuxer, work) if pixels.container == "mp4" else ({}, 0)
+    if not told:
+        looked = probe.Probe(read, stored.length, demuxer)
+        async for piece in looked.pieces():
+            await work.write(piece)
+            work.reached(looked.share)
+            length += len(piece)
+        told = looked.description
+    description = {"container": pixels.container, **told}
+    attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
+    description["warnings"] = agreement.warnings(
+        attributes, located.transfer_syntax_uid, description, stored.count
+    )
+    return Made((Span("rendition", 0, length),), "application/octet-stream", description)
+
+
+async def _tabled(read: Read, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
+    """The same of a plain MP4, whose media data need not be read; nothing where its tables do not tell all."""
+    try:
+        told, rows = await sample_index.of(read, length)
+    except (Unplayable, Unfit):
+        return {}, 0
+    told |= await probe.look(read, length, demuxer)
+    await work.write(rows)
+    return told, len(rows)
+
+
 async def normalised(tools: Tools, located: Located, work: Work) -> Made:
     """The object inflated and in little endian: its extents are those that the index tells."""
     normaliser = Normaliser(tools.limits)
@@ -108,7 +147,7 @@ async def normalised(tools: Tools, located: Located, work: Work) -> Made:
     return Made((), "application/dicom")
 
 
-def _reader(tools: Tools, stored: Extents) -> Callable[[int, int], Awaitable[bytes]]:
+def _reader(tools: Tools, stored: Extents) -> Read:
     async def read(offset: int, length: int) -> bytes:
         return await read_all(tools.storage, stored.slice(offset, offset + length))
 

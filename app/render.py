@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from app import retrieve
-from app.dicom import transfer_syntax
-from app.errors import NotAcceptable
+from app.dicom import sop_class, tags, transfer_syntax
+from app.errors import NotAcceptable, NotFound
 from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
@@ -24,6 +25,7 @@ from app.tools import Tools
 from app.woven import Woven
 
 MAX_FRAME_BYTES: Final = 512 << 20
+_MPEG: Final = frozenset({"mpeg", "ps", "ts"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,22 @@ class Video:
     extents: Extents
     media_type: str
     version: str
+    warnings: tuple[str, ...] = ()
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
     """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say.
 
-    A video has one so far, its poster; raises as `video` does.
+    A video has one so far, its poster; raises as `video` does. NotAcceptable when there is no picture at all.
     """
     if transfer_syntax.is_video(located.transfer_syntax_uid):
         if number != 1:
             raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
         return await _poster(tools, located, options)
+    if not located.number_of_frames:
+        raise NotAcceptable(
+            f"The instance has no picture ({sop_class.name(located.sop_class_uid)}); it can be retrieved as stored."
+        )
     data, image, bit_offset = await _frame(tools, located, number)
     return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
 
@@ -100,7 +107,8 @@ async def video(tools: Tools, located: Located) -> Video:
     assert made.sha256 is not None
     own, whole = _own(made), await retrieve.stream(tools, located)
     sources = {"rendition": own, "stream": whole}
-    return Video(await _laid_out(tools, made.layout, sources), made.media_type, made.sha256.hex()[:16])
+    extents = await _laid_out(tools, made.layout, sources)
+    return Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
 
 
 async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
@@ -109,6 +117,48 @@ async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, 
         rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
         return Woven(await read_all(tools.storage, rows), sources)
     return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
+
+
+async def _warnings(tools: Tools, located: Located) -> tuple[str, ...]:
+    """Where the data set says otherwise than the stream, if that was looked at already."""
+    found = await renditions.find(tools.index, located.instance_id, renditions.STREAM)
+    return tuple(found.description["warnings"]) if found and found.description else ()
+
+
+async def described(tools: Tools, located: Located) -> Mapping[str, Any]:
+    """What the instance's video is, by its stream; raises as `video` does."""
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+        raise NotFound("The instance is not a video.")
+    made = await retrieve.rendition(tools, located, renditions.STREAM)
+    assert made.description is not None
+    return made.description
+
+
+async def mpeg(tools: Tools, located: Located) -> Extents:
+    """The MPEG-2 stream as it is stored; raises NotAcceptable where it is something else."""
+    row = await retrieve.pixels(tools, located)
+    if row.container not in _MPEG:
+        raise NotAcceptable("The video is not a bare MPEG-2, program or transport stream.")
+    return await retrieve.stream(tools, located)
+
+
+async def document(tools: Tools, located: Located) -> Extents | bytes:
+    """The encapsulated document as it was stored, without the byte that pads it (PS3.3 C.24.2)."""
+    told = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
+    element = told.get(tags.ENCAPSULATED_DOCUMENT, {})
+    length = (told.get(tags.ENCAPSULATED_DOCUMENT_LENGTH, {}).get("Value") or [None])[0]
+    if "InlineBinary" in element:
+        content = b64decode(element["InlineBinary"])
+        return content[: _unpadded(len(content), length)]
+    if "BulkDataURI" not in element:
+        raise NotAcceptable("The instance holds no document.")
+    value = await retrieve.bulkdata(tools, located, tags.ENCAPSULATED_DOCUMENT)
+    return value.extents.slice(0, _unpadded(value.extents.length, length))
+
+
+def _unpadded(stored: int, told: object) -> int:
+    """What the sender says is believed where it can be true: at most one byte pads (PS3.5 6.2)."""
+    return stored - 1 if told == stored - 1 else stored
 
 
 def _own(made: Rendition) -> Extents:

@@ -17,6 +17,7 @@ from app.index.extents import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
 from app.video import confined
+from app.video.inside import SAMPLE
 from tests import make_video
 from tests.make_video import Clip, Container
 from tests.video.virtual import packets
@@ -67,6 +68,21 @@ async def test_other_containers_are_copied(tmp_path: Path, tools: Tools, contain
     (tmp_path / "served").write_bytes(served)
     shown = packets(str(tmp_path / "served"))
     assert len([one for one in shown if one[0] == 0]) == made.frames
+
+
+async def test_a_stream_is_described(tmp_path: Path, tools: Tools) -> None:
+    """Beside the MP4: what it is, where it disagrees with the data set, and a record of each sample."""
+    made = make_video.instance(tmp_path / "video.dcm", CLIP, "ts", Rows=121, FrameTime="33.3")
+    located = await stored(tools, made)
+    async with working(tools):
+        found = await outcome(tools, located, "stream")
+    assert found.description
+    assert (found.description["codec"], found.description["samples"]) == ("h264", made.frames)
+    assert found.description["warnings"] == [
+        "Rows is 121, the stream's height 120.",
+        "FrameTime is 33.3 ms, the stream's 40 ms.",
+    ]
+    assert found.size == made.frames * SAMPLE.size
 
 
 async def test_what_is_made_again_is_the_same(tmp_path: Path, tools: Tools) -> None:

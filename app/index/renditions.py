@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,12 +16,13 @@ from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.extents import LOCATED, Located, located
-from app.index.queue import MAKERS, MP4, NORMALISED, POSTER, QUEUE, WAITING, queued
+from app.index.queue import MAKERS, MP4, NORMALISED, POSTER, QUEUE, STREAM, WAITING, queued
 
 __all__ = [
     "MP4",
     "NORMALISED",
     "POSTER",
+    "STREAM",
     "Job",
     "Rendition",
     "fail",
@@ -54,6 +55,9 @@ class Rendition:
     layout: tuple[Span, ...]
     media_type: str | None
     sha256: bytes | None
+    description: dict[str, Any] | None
+    running_s: float | None
+    """Since its maker began."""
     is_rested: bool
     """Its last use was not noted lately."""
 
@@ -71,6 +75,7 @@ class Job:
 
 _FIND = """
 select id, kind, params, state, progress, attempts, error, object_key as key, size, layout::text, media_type, sha256,
+    description::text, extract(epoch from now() - started_at)::float8 as running_s,
     used_at < now() - interval '1 hour' as is_rested
 from rendition where instance_id = $1 and kind = $2 and params = $3 and (state = 'ready' or maker_version >= $4)
 order by state <> 'ready', maker_version desc limit 1"""
@@ -96,7 +101,7 @@ with spent as (
     order by id limit 1 for update skip locked
 ), leased as (
     update rendition d set state = 'running', lease_until = now() + $2::float8 * interval '1 second',
-        attempts = attempts + 1, progress = 0
+        attempts = attempts + 1, progress = 0, started_at = now()
     from next where d.id = next.id returning d.id, d.instance_id, d.kind, d.params, d.attempts
 )
 select {LOCATED}, leased.id, leased.kind, leased.params, leased.attempts as attempt
@@ -115,7 +120,7 @@ update series set version = version + 1 where id = (
 
 _FINISH = """
 update rendition set state = 'ready', progress = 1, lease_until = null, error = null, object_key = $3, size = $4,
-    layout = $5::jsonb, media_type = $6, sha256 = $7
+    layout = $5::jsonb, media_type = $6, sha256 = $7, description = $8::jsonb
 where id = $1 and attempts = $2 and state = 'running' returning true"""
 
 _ARRIVED = "delete from pending where key = $1"
@@ -195,17 +200,25 @@ async def progress(index: Index, job: Job, done: float, lease_s: float) -> bool:
 
 
 async def finish(  # noqa: PLR0917 - what is told of one object
-    index: Index, job: Job, key: str, size: int, layout: Sequence[Span], media_type: str, sha256: bytes
+    index: Index,
+    job: Job,
+    key: str,
+    size: int,
+    layout: Sequence[Span],
+    media_type: str,
+    sha256: bytes,
+    description: Mapping[str, Any] | None = None,
 ) -> bool:
     """It is ready, and a video playable, as its series' metadata tells; False when the lease was lost: remove the object."""
     spans = orjson.dumps([asdict(span) for span in layout]).decode()
+    told = None if description is None else orjson.dumps(description).decode()
     with translated():
         async with index.jobs.use() as connection:
             transaction = connection.transaction()
             await transaction.start()
             try:
                 await connection.execute(_BUMP, job.id)
-                done = (job.id, job.attempt, key, size, spans, media_type, sha256)
+                done = (job.id, job.attempt, key, size, spans, media_type, sha256, told)
                 is_ours = bool(await connection.fetchval(_FINISH, *done))
                 await connection.execute(_ARRIVED, key)
             except BaseException:
@@ -224,4 +237,6 @@ async def fail(index: Index, job: Job, error: str, *, final: bool) -> bool:
 
 def _rendition(row: asyncpg.Record) -> Rendition:
     spans = orjson.loads(row["layout"]) if row["layout"] else ()
-    return Rendition(**{**dict(row), "layout": tuple(Span(**span) for span in spans)})
+    told = orjson.loads(row["description"]) if row["description"] else None
+    values = dict(row) | {"layout": tuple(Span(**span) for span in spans), "description": told}
+    return Rendition(**values)

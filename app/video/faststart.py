@@ -60,6 +60,19 @@ async def plan(read: Read, length: int, longest: int = LONG) -> Plan:
     Reads the headers of the outer boxes and the movie header, nothing else. A header above `longest` bytes
     is laid out in fragments where it can be. Raises Unplayable.
     """
+    header, found = await _read(read, length)
+    media = _Media([region for region in found if region.type == b"mdat"])
+    moov, tracks = movie.tracks(header)
+    return await to_thread(_planned, moov, tracks, media, longest)
+
+
+async def movie_header(read: Read, length: int) -> Buffer:
+    """What the movie header of the unpadded stream holds; raises Unplayable."""
+    return (await _read(read, length))[0]
+
+
+async def _read(read: Read, length: int) -> tuple[Buffer, list[Region]]:
+    """The content of the movie header, and where the outer boxes lie."""
     window = Window(read, length)
     found = await regions(window)
     if any(region.type == b"moov" and region.size > MOVIE_BYTES for region in found):
@@ -69,10 +82,8 @@ async def plan(read: Read, length: int, longest: int = LONG) -> Plan:
         raise Unplayable(
             "The video's MP4 has no movie header." if not headers else "The video's MP4 has two headers."
         )
-    payload = await window.at(headers[0].offset, headers[0].size)
-    media = _Media([region for region in found if region.type == b"mdat"])
-    moov, tracks = movie.tracks(payload[headers[0].header :])
-    return await to_thread(_planned, moov, tracks, media, longest)
+    whole = await window.at(headers[0].offset, headers[0].size)
+    return whole[headers[0].header :], found
 
 
 def behind(movie_header: Buffer, start: int, stop: int, longest: int = LONG) -> Plan:

@@ -219,12 +219,65 @@ def test_a_study_is_shown_by_its_first_image(archive: Archive, tmp_path: Path) -
 
 
 def test_what_has_no_picture_says_so(archive: Archive, report: str) -> None:
+    """It is there, and cannot be shown: 406 with what it is. What is not there is 404."""
     study = report.partition("/series")[0]
     for url in (f"{report}/rendered", f"{report}/thumbnail", f"{report}/frames/1/rendered"):
-        assert "no Pixel Data" in doors.is_problem(get(url), 404)
-    assert "picture" in doors.is_problem(get(f"{study}/thumbnail"), 404)
+        assert "CT Image Storage" in doors.is_problem(get(url), 406)
+    assert "picture" in doors.is_problem(get(f"{study}/thumbnail"), 406)
     doors.is_problem(get(f"{archive.root}/studies/1.2/thumbnail"), 404)
     doors.is_problem(get(f"{archive.root}/studies/1.2/series/1/instances/1/rendered"), 404)
+
+
+PDF, CDA = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.104.2"
+
+
+def document(archive: Archive, content: bytes, sop_class: str = PDF, **more: Any) -> str:
+    data = make.instance(
+        PixelData=None,
+        Rows=None,
+        Columns=None,
+        Modality="DOC",
+        SOPClassUID=sop_class,
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+        EncapsulatedDocument=content + bytes(len(content) % 2),
+        **more,
+    )
+    return doors.stored(archive.root, data)[0]
+
+
+@pytest.mark.parametrize("size", [20, 501, 5000, 5001, 200_001])
+@pytest.mark.parametrize("accept", ["", OBJECT, "application/pdf"])
+def test_a_pdf_is_shown_as_it_was_stored(archive: Archive, size: int, accept: str) -> None:
+    """Without its pad, in ranges, and as nothing of ours: no script of it runs under our name."""
+    content = b"%PDF-1.7 " + bytes(range(1, 256)) * 800
+    url = document(archive, content[:size], EncapsulatedDocumentLength=size)
+    answer = get(f"{url}/rendered", accept)
+    assert (answer.status_code, answer.content) == (200, content[:size])
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    uid = url.rpartition("/")[2]
+    assert answer.headers["content-disposition"] == f'inline; filename="{uid}.pdf"'
+    part = get(f"{url}/rendered", accept, Range="bytes=5-9")
+    assert (part.status_code, part.content) == (206, content[5:10])
+    assert get(f"{url}/rendered", accept, If_None_Match=answer.headers["etag"]).status_code == 304
+
+
+def test_a_document_whose_length_is_a_lie_is_whole(archive: Archive) -> None:
+    content = b"%PDF-1.7 " + bytes(5001)
+    for told in (None, 0, 3, 2**32 - 1):
+        url = document(archive, content, EncapsulatedDocumentLength=told)
+        assert get(f"{url}/rendered").content == content
+
+
+def test_other_documents_are_not_shown(archive: Archive) -> None:
+    """A CDA is not served as a page, a PDF is no picture, and one without its document says so."""
+    page = document(archive, b"<html><script>alert(1)</script></html>", CDA)
+    assert "CDA" in doors.is_problem(get(f"{page}/rendered", OBJECT), 406)
+    url = document(archive, b"%PDF-1.7")
+    doors.is_problem(get(f"{url}/rendered", "image/jpeg"), 406)
+    assert "PDF" in doors.is_problem(get(f"{url}/thumbnail"), 406)
+    assert "document" in doors.is_problem(get(f"{document(archive, b'')}/rendered"), 406)
 
 
 def test_what_cannot_be_made_is_406(ramp: str) -> None:
@@ -376,6 +429,68 @@ def test_a_video_that_cannot_be_played_says_why(
     assert get(f"{url}/bulkdata/7FE00010").content == made.stream.read_bytes()
 
 
+def test_mpeg2_comes_as_it_is_to_who_asks_for_it(archive: Archive, tmp_path: Path) -> None:
+    """A player's `*/*` hears why it cannot be played."""
+    made = make_video.instance(tmp_path / "v.dcm", Clip("mpeg2video", bframes=0), "ps", fragment_size=5000)
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    whole = made.stream.read_bytes()
+    for accept in ("video/mpeg", "video/mpeg, */*;q=0.1", "video/mpeg2"):
+        answer = get(f"{url}/rendered", accept)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mpeg")
+        assert answer.content == whole
+    part = get(f"{url}/rendered", "video/mpeg", Range="bytes=100-6000")
+    assert (part.status_code, part.content) == (206, whole[100:6001])
+    for accept in ("*/*", "video/mp4", "video/*"):
+        assert "MPEG-2" in doors.is_problem(get(f"{url}/rendered", accept), 406)
+    assert "video" in doors.is_problem(get(f"{url}/frames/1", "*/*"), 406)
+    other = make_video.instance(tmp_path / "o.dcm", Clip("mpeg2video", bframes=0))
+    (url,) = doors.stored(archive.root, other.path.read_bytes())
+    doors.is_problem(get(f"{url}/rendered", "video/mpeg"), 406)
+
+
+def test_codecs_that_are_asked_for_are_those_of_the_stream(
+    archive: Archive, video: tuple[str, make_video.Made], tmp_path: Path
+) -> None:
+    """Whatever the transfer syntax says."""
+    assert get(f"{video[0]}/rendered", 'video/mp4; codecs="avc1.64001f"').status_code == 200
+    answer = get(f"{video[0]}/rendered", "video/mp4; codecs=hvc1")
+    assert "avc1" in doors.is_problem(answer, 406)
+    made = make_video.instance(tmp_path / "v.dcm", Clip("hevc"), "ts", transfer_syntax=make_video.H264)
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    assert (
+        get(f"{url}/rendered", "video/mp4; codecs=hvc1.1.6.L93")
+        .headers["content-type"]
+        .startswith('video/mp4; codecs="hvc1.')
+    )
+    assert "hvc1" in doors.is_problem(get(f"{url}/rendered", "video/mp4; codecs=avc1.42001f"), 406)
+
+
+def test_where_a_data_set_is_wrong_the_stream_wins_and_says_so(archive: Archive, tmp_path: Path) -> None:
+    """In a document of its own, and in a header of what is rendered once that is known."""
+    made = make_video.instance(
+        tmp_path / "v.dcm", Clip(sound="mp2"), "ts", NumberOfFrames=7, transfer_syntax=make_video.HEVC
+    )
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    answer = get(f"{url}/stream", "application/json")
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["container"], told["codec"], told["width"], told["height"]) == ("ts", "h264", 160, 120)
+    assert (told["rate"], told["samples"], told["sound"]["codec"]) == ("25", make_video.FRAMES, "mp2")
+    frames, sound = f"NumberOfFrames is 7, the stream has {make_video.FRAMES}.", "The sound is mp2"
+    assert frames in told["warnings"]
+    assert any(text.startswith(sound) for text in told["warnings"])
+    assert any("which is H.264" in text for text in told["warnings"])
+    played = get(f"{url}/rendered", "video/mp4")
+    assert played.status_code == 200
+    assert [f'299 {archive.root} "{text}"' for text in told["warnings"]] == played.headers.get_list("warning")
+
+
+def test_what_is_no_video_has_no_stream(ramp: str, video: tuple[str, make_video.Made]) -> None:
+    doors.is_problem(get(f"{ramp}/stream"), 404)
+    doors.is_problem(get(f"{video[0]}/stream", "text/html"), 406)
+    assert get(f"{video[0]}/stream").json()["warnings"] == []
+
+
 def test_hevc_is_typed_with_its_codecs(archive: Archive, tmp_path: Path) -> None:
     made = make_video.instance(tmp_path / "v.dcm", Clip(codec="hevc", tag="hvc1"))
     (url,) = doors.stored(archive.root, made.path.read_bytes())
@@ -391,12 +506,13 @@ def test_a_video_in_the_making_is_503_with_the_time_to_ask_again(empty: str, tmp
     with doors.serving(empty, tmp_path / "data", rendition_wait_s=0.2) as archive:
         (url,) = doors.stored(archive.root, made.path.read_bytes())
         until_ready(url)
-        away = "update rendition set state = 'running', lease_until = now() + interval '1 hour' where kind = 'mp4' returning id"
+        away = """update rendition set state = 'running', lease_until = now() + interval '1 hour', progress = 0.25,
+            started_at = now() - interval '10 seconds' where kind = 'mp4' returning id"""
         assert len(archive.column(away)) == 1
         time.sleep(recent.LIFE_S)  # so long it is remembered as it was
         answer = get(f"{url}/rendered")
         doors.is_problem(answer, 503)
-        assert int(answer.headers["retry-after"]) >= 1
+        assert 30 <= int(answer.headers["retry-after"]) <= 60  # three quarters are left
 
 
 def until_ready(url: str) -> None:

@@ -13,6 +13,14 @@ from typing import Final
 MESSAGE: Final = Struct("<cQI")
 """What, an offset, a length."""
 
+SAMPLE: Final = Struct("<QIII")
+"""One sample of an index: its offset, whose highest bit is set for a keyframe; its size; and in ticks when it is shown,
+and how much earlier it is decoded. The offset is that of the packet of the container in which it begins."""
+
+KEYFRAME: Final = 1 << 63
+TICKS_PER_S: Final = 90_000
+"""The fastest clock of an index: thirteen hours fit 32 bits."""
+
 READ: Final = b"r"
 """These bytes of the stream, please."""
 PIECE: Final = b"p"

@@ -15,10 +15,15 @@ from typing import Final
 
 from PIL import Image
 
-from app.video.inside import FAILURE, Reason, first_picture, remux
+from app.video.inside import FAILURE, Reason, first_picture, probe, remux
 from app.video.inside.stream import Impossible, tell
 
-TASKS: Final = {"poster": first_picture.make, "remux": remux.make}
+TASKS: Final = {
+    "poster": first_picture.make,
+    "remux": remux.make,
+    "probe": probe.make,
+    "look": probe.look,
+}
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _NICENESS: Final = 10

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain, islice
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +12,7 @@ from av.stream import Discard
 
 from app.video.inside import MOST_ASKED, Reason
 from app.video.inside.stream import VIDEO, Impossible, conclude, give, opened, refuse
-from app.video.inside.timing import Timing
+from app.video.inside.timing import timed
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -28,8 +25,6 @@ SOUND: Final = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "flac
 
 _HEAD: Final = 256  # bytes of file type and media data's header
 _PIECE: Final = 1 << 20
-_FIRST: Final = 64  # packets in which the first picture to be shown is looked for
-_BEFORE: Final = 256
 _MUXER: Final = {
     "fflags": "+bitexact",
     "avoid_negative_ts": "disabled",  # times are ours: pictures begin at zero
@@ -139,7 +134,7 @@ def _copied(source: InputContainer, video: av.VideoStream, sound: av.AudioStream
         except (av.error.FFmpegError, ValueError) as error:  # no size, no parameter sets
             raise Impossible(Reason.PARAMETERS) from error
         copied = 0
-        for packet in _timed(source, video, sound):
+        for packet in timed(source, video):
             is_picture = packet.stream is video
             packet.stream = streams[packet.stream.index]
             with suppress(
@@ -151,33 +146,3 @@ def _copied(source: InputContainer, video: av.VideoStream, sound: av.AudioStream
             raise Impossible(Reason.NOTHING)
         sink.is_closing = True
     return sink
-
-
-def _timed(source: InputContainer, video: av.VideoStream, sound: av.AudioStream | None) -> Iterator[Packet]:
-    """The packets from the first keyframe on, with times that begin at zero there and never go back."""
-    packets = _packets(source, video)
-    first = list(islice(packets, _FIRST))
-    shown = [
-        packet.pts * packet.time_base for packet in first if packet.stream is video and packet.pts is not None
-    ]
-    timing = Timing(min(shown, default=0), video.average_rate)
-    for packet in chain(first, packets):
-        if timing.set(packet):
-            yield packet
-
-
-def _packets(source: InputContainer, video: av.VideoStream) -> Iterator[Packet]:
-    """What the demuxer finds; where it stumbles, the video ends."""
-    before: deque[Packet] = deque(maxlen=_BEFORE)  # sound may lie before the picture that it belongs to
-    begun = False
-    with suppress(av.error.InvalidDataError):
-        for packet in source.demux():
-            if not packet.size or packet.stream.discard == Discard.all:
-                continue
-            begun = begun or (packet.stream is video and packet.is_keyframe)
-            if not begun:
-                before.extend([packet] * (packet.stream is not video))
-                continue
-            while before:
-                yield before.popleft()
-            yield packet

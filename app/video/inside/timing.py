@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
+import av
+from av.stream import Discard
+
 if TYPE_CHECKING:
-    import av
+    from av.container import InputContainer
 
     Packet = av.Packet[Any]
 
 _LEAP_S: Final = 10  # a gap that is no pause: the clock was set, as where recordings were joined
 _BACK_S: Final = 1
 _RATE: Final = 25  # where the stream tells none
+_FIRST: Final = 64  # packets in which the first picture to be shown is looked for
+_BEFORE: Final = 256
+
+
+def timed(source: InputContainer, video: av.VideoStream) -> Iterator[Packet]:
+    """The packets from the first keyframe on, with times that begin at zero there and never go back."""
+    packets = _packets(source, video)
+    first = list(islice(packets, _FIRST))
+    shown = [
+        packet.pts * packet.time_base for packet in first if packet.stream is video and packet.pts is not None
+    ]
+    timing = Timing(min(shown, default=0), video.average_rate)
+    for packet in chain(first, packets):
+        if timing.set(packet):
+            yield packet
+
+
+def _packets(source: InputContainer, video: av.VideoStream) -> Iterator[Packet]:
+    """What the demuxer finds; where it stumbles, the video ends."""
+    before: deque[Packet] = deque(maxlen=_BEFORE)  # sound may lie before the picture that it belongs to
+    begun = False
+    with suppress(av.error.InvalidDataError):
+        for packet in source.demux():
+            if not packet.size or packet.stream.discard == Discard.all:
+                continue
+            begun = begun or (packet.stream is video and packet.is_keyframe)
+            if not begun:
+                before.extend([packet] * (packet.stream is not video))
+                continue
+            while before:
+                yield before.popleft()
+            yield packet
 
 
 class Timing:
