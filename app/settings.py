@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Most bytes of what is made from instances; unused first out",
     )
+    disk_reserve: ByteSize = Field(
+        default=ByteSize(1 << 30),
+        ge=0,
+        description="Uploads are refused when the folder has less room left; of a small disk, a twentieth of it",
+    )
     max_instance_bytes: ByteSize | None = Field(
         default=None, gt=0, description="A larger instance is refused; unset: no limit"
     )
