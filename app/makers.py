@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -16,7 +16,18 @@ from app.index import metadata
 from app.index.extents import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
-from app.video import Unplayable, agreement, confined, faststart, poster, probe, remux, sample_index
+from app.video import (
+    Unplayable,
+    agreement,
+    annexb,
+    confined,
+    faststart,
+    pace,
+    poster,
+    probe,
+    remux,
+    sample_index,
+)
 from app.video.confined import Read
 from app.video.samples import Unfit
 
@@ -73,7 +84,25 @@ async def _copied(tools: Tools, located: Located, work: Work) -> Made:
 
 
 async def _bare(tools: Tools, located: Located, work: Work) -> Made:
-    raise Unplayable("The video is a bare H.264 or HEVC stream, which is not served as MP4 yet.")
+    """A header made from an index of the stream's units: nothing is copied.
+
+    Where that is not proven right a copy would be wrong as well: FFmpeg gives such streams no times.
+    """
+    told = pace.told(orjson.loads(await metadata.dataset(tools.index, located.instance_id)))
+    stored = await retrieve.stream(tools, located)
+    plan = await annexb.plan(_passing(tools, stored, work), told)
+    for piece in (plan.file.header, *plan.table):
+        await work.write(piece)
+    return Made(plan.layout, plan.file.media_type)
+
+
+async def _passing(tools: Tools, stored: Extents, work: Work) -> AsyncIterator[memoryview]:
+    """The stream from its beginning, in pieces."""
+    done = 0
+    async for piece in stream(tools.storage, stored):
+        yield piece
+        done += len(piece)
+        work.reached(done / stored.length)
 
 
 async def _mpeg2(tools: Tools, located: Located, work: Work) -> Made:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
-from app import retrieve
+from app import retrieve, units
 from app.dicom import sop_class, tags, transfer_syntax
 from app.errors import NotAcceptable, NotFound
 from app.extent import Extent, Extents, Span, joined
@@ -105,9 +106,8 @@ async def video(tools: Tools, located: Located) -> Video:
     made = await retrieve.rendition(tools, located, renditions.MP4)
     assert made.media_type is not None
     assert made.sha256 is not None
-    own, whole = _own(made), await retrieve.stream(tools, located)
-    sources = {"rendition": own, "stream": whole}
-    extents = await _laid_out(tools, made.layout, sources)
+    spans, sources = await _sources(tools, located, made)
+    extents = await _laid_out(tools, spans, sources)
     return Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
 
 
@@ -159,6 +159,17 @@ async def document(tools: Tools, located: Located) -> Extents | bytes:
 def _unpadded(stored: int, told: object) -> int:
     """What the sender says is believed where it can be true: at most one byte pads (PS3.5 6.2)."""
     return stored - 1 if told == stored - 1 else stored
+
+
+async def _sources(
+    tools: Tools, located: Located, made: Rendition
+) -> tuple[Sequence[Span], Mapping[str, Extents]]:
+    """The pieces of a rendition, and what they are pieces of."""
+    own, spans, stored = _own(made), made.layout, await retrieve.stream(tools, located)
+    if spans[0].source == "table":
+        table = own.slice(spans[0].offset, spans[0].offset + spans[0].length)
+        stored, spans = await units.opened(partial(read_all, tools.storage), table, stored), spans[1:]
+    return spans, {"rendition": own, "stream": stored}
 
 
 def _own(made: Rendition) -> Extents:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.extent import Extent, Extents
+from app.extent import Extent, Extents, Prefixed
 
 _NUMBER: Final = 6  # bytes: of where a piece is served, and of where it lies, doubled, and odd in the stream
 _ROW: Final = 2 * _NUMBER
@@ -52,8 +52,8 @@ class Woven(Extents):
         begin = self._start + start
         return Woven(self._rows, self._sources, begin, max(begin, self._start + stop))
 
-    def __iter__(self) -> Iterator[Extent]:
-        """The extents, found while they are taken: O(log n) for the first."""
+    def parts(self) -> Iterator[Extent | Prefixed]:
+        """The pieces, found while they are taken: O(log n) for the first."""
         at, stop = self._start, self._start + self.length
         row = bisect_right(range(self.count), at, key=self._served) - 1
         while at < stop:
@@ -62,5 +62,7 @@ class Woven(Extents):
             row += 1
             length = min(self._served(row), stop) - at
             start = (place >> 1) + skip
-            yield from self._sources["stream" if place & 1 else "rendition"].slice(start, start + length)
+            yield from (
+                self._sources["stream" if place & 1 else "rendition"].slice(start, start + length).parts()
+            )
             at += length

@@ -158,7 +158,6 @@ async def test_a_lease_is_held_as_long_as_the_work(tmp_path: Path, tools: Tools)
 @pytest.mark.parametrize(
     ("clip", "container", "reason"),
     [
-        (Clip(), "annexb", "bare H.264 or HEVC stream"),
         (Clip("mpeg2video", bframes=0), "ts", "MPEG-2, which no browser plays"),
         (Clip("mpeg2video", bframes=0), "ps", "MPEG-2, which no browser plays"),
     ],

@@ -61,9 +61,8 @@ async def plan(read: Read, length: int, longest: int = LONG) -> Plan:
     is laid out in fragments where it can be. Raises Unplayable.
     """
     header, found = await _read(read, length)
-    media = _Media([region for region in found if region.type == b"mdat"])
-    moov, tracks = movie.tracks(header)
-    return await to_thread(_planned, moov, tracks, media, longest)
+    media = Media([region for region in found if region.type == b"mdat"])
+    return await to_thread(planned, header, media, longest)
 
 
 async def movie_header(read: Read, length: int) -> Buffer:
@@ -92,7 +91,7 @@ def behind(movie_header: Buffer, start: int, stop: int, longest: int = LONG) -> 
     The header of the `mdat` box is ours as well: who wrote the media data need not know their size before.
     """
     moov, tracks = movie.tracks(movie_header)
-    media = _Media([Region(b"mdat", start - _LARGE, _LARGE, stop - start + _LARGE)])
+    media = Media([Region(b"mdat", start - _LARGE, _LARGE, stop - start + _LARGE)])
     widths, length = _widths(moov, tracks, media)
     if length > longest:
         with suppress(Unfit):
@@ -103,8 +102,9 @@ def behind(movie_header: Buffer, start: int, stop: int, longest: int = LONG) -> 
     return Plan(header, layout, len(header) + stop - start, _media_type(tracks))
 
 
-def _planned(moov: Box, tracks: list[Track], media: _Media, longest: int) -> Plan:
+def planned(movie_header: Buffer, media: Media, longest: int = LONG) -> Plan:
     """The header as it is stored; in fragments where it is so long that a viewer would wait for it."""
+    moov, tracks = movie.tracks(movie_header)
     widths, length = _widths(moov, tracks, media)
     if length > longest:
         with suppress(Unfit):
@@ -115,13 +115,13 @@ def _planned(moov: Box, tracks: list[Track], media: _Media, longest: int) -> Pla
     )
 
 
-def _fragmented(moov: Box, tracks: list[Track], media: _Media, behind: int | None = None) -> Plan:
+def _fragmented(moov: Box, tracks: list[Track], media: Media, behind: int | None = None) -> Plan:
     made = fragments.fragmented(_brands(tracks), moov, tracks, media, behind)
     layout = (Span("spans", (behind or 0) + len(made.content), len(made.rows)),)
     return Plan(made.content + made.rows, layout, made.length, _media_type(tracks))
 
 
-class _Media:
+class Media:
     """The boxes of media data: where they lie in the stream and, one after the other, behind the header."""
 
     def __init__(self, found: list[Region]) -> None:
@@ -161,7 +161,7 @@ def _touching(found: list[Region]) -> Iterator[Span]:
     yield Span("stream", start, end - start)
 
 
-def _widths(moov: Box, tracks: list[Track], media: _Media) -> tuple[list[int], int]:
+def _widths(moov: Box, tracks: list[Track], media: Media) -> tuple[list[int], int]:
     """Bytes of the offsets in each track's table, and of the header, whose own length moves what they name."""
     counts = [_count(track.table) for track in tracks]
     lasts = [_last(track.table, media) for track in tracks]
@@ -175,7 +175,7 @@ def _widths(moov: Box, tracks: list[Track], media: _Media) -> tuple[list[int], i
     return widths, length
 
 
-def _header(moov: Box, tracks: list[Track], media: _Media, widths: list[int], length: int) -> bytes:
+def _header(moov: Box, tracks: list[Track], media: Media, widths: list[int], length: int) -> bytes:
     """The file type and the movie header, its tables moved."""
     if length > MOVIE_BYTES:
         raise Unplayable(f"The video's movie header is larger than {MOVIE_BYTES >> 20} MiB.")
@@ -205,12 +205,12 @@ def _blocks(table: Box) -> Iterator[tuple[int, Offsets]]:
         yield start, np.frombuffer(table.payload, kind, size, 8 + start * width).astype(np.uint64)
 
 
-def _last(table: Box, media: _Media) -> int:
+def _last(table: Box, media: Media) -> int:
     """The highest offset of the table, counted from the end of the header; every one of them is checked."""
     return max((int(media.moved(block).max()) for _, block in _blocks(table)), default=0)
 
 
-def _move(table: Box, width: int, media: _Media, length: int) -> None:
+def _move(table: Box, width: int, media: Media, length: int) -> None:
     """Writes the table anew, for a header of `length` bytes."""
     count = _count(table)
     payload = bytearray(8 + count * width)
