@@ -30,6 +30,7 @@ from app.storage.s3_multipart import Keys
 from app.tools import Tools
 from app.upkeep import sweep
 from app.web import access, connection
+from app.web.ahead import Room
 from app.web.app import create
 from app.web.recent import Recent
 from app.web.state import State
@@ -98,7 +99,7 @@ def web(settings: Settings) -> Starlette:
         async with tools(settings) as opened:
             gc.collect()
             gc.freeze()  # what lives as long as the process is never looked at again
-            yield {"tools": opened, "policy": policy, "videos": Recent()}
+            yield {"tools": opened, "policy": policy, "videos": Recent(), "room": Room(settings.parts_ahead)}
 
     return create(policy, lifespan)
 
@@ -135,7 +136,8 @@ def _journal(storage: Storage) -> index.Journal:
 
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
-        return LocalStorage(settings.storage_folder, readers=settings.storage_threads)
+        threads = settings.storage_threads
+        return LocalStorage(settings.storage_folder, writers=threads, readers=threads)
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
     bucket = Bucket(
