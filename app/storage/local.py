@@ -41,7 +41,7 @@ class LocalStorage:
         self._root = Path(root).absolute()
         self._temporary = self._root / keys.TEMPORARY
         self._sweep = sweep
-        self._folders = Folders(self._root)
+        self._folders = Folders(str(self._root))
         self._files = OpenFiles(open_files)
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
@@ -60,8 +60,8 @@ class LocalStorage:
 
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread."""
-        temporary = self._temporary / str(uuid7())
-        return LocalUpload(key, Target(temporary, self._path(key), self._folders), self._writers)
+        temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
+        return LocalUpload(key, Target(temporary, final, self._folders), self._writers)
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
