@@ -1,11 +1,12 @@
 """STOW-RS beside another DICOMweb server, in turn: instances a second, processor time, memory; one Markdown table.
 
-python benchmarks/stow.py [folder] [s3] [large] [--peer NAME URL PID] [--turns 3] [--seconds 3]
+python benchmarks/stow.py [folder] [s3] [large] [callbacks] [--peer NAME URL PID] [--turns 3] [--seconds 3]
 
 CT instances of half a mebibyte in requests of 1, 10 and 100 at 1, 4 and 16 connections into a folder and into S3,
 and one `large` instance of REELWEB_BENCH_BYTES (1 GiB) beside dd. The peer is whatever answers below URL,
 http://127.0.0.1:8042/dicom-web say, with its processes below PID; it keeps what it was sent. PostgreSQL's processor
-time is told apart after a +, its memory is not counted; nor is SeaweedFS, which is the S3.
+time is told apart after a +, its memory is not counted; nor is SeaweedFS, which is the S3. `callbacks` tells how
+long our event loop was held at most, in processor time of its thread, under the fullest of these loads.
 """
 
 from __future__ import annotations
@@ -165,24 +166,40 @@ def one(server: Server, peer: Sequence[Side], turns: int) -> None:
         compare(f"folder, one of {instance.size / MIB:.0f} MiB (dd: {1 / dd:.2f})", sides, sends, turns)
 
 
+def callbacks(folder: Path, seconds: float) -> None:
+    """The longest ones of the event loop: many small instances, then a large one."""
+    told = folder / "callbacks"
+    os.environ |= {"CALLBACKS": str(told), "PYTHONPATH": str(ROOT / "benchmarks/callbacks")}
+    with serving_from("folder") as server:
+        url = ours(server).url
+        small(url, PER_REQUEST[1], CONNECTIONS[-1], seconds)
+        large(url, stow_load.Large(folder / "large.dcm", LARGE))
+        small(url, 1, 1, 1)  # the file is written now and then
+    print("\nheld the event loop longest:", *told.read_text("utf-8").splitlines(), sep="\n", flush=True)
+    del os.environ["CALLBACKS"], os.environ["PYTHONPATH"]
+
+
 def ours(server: Server) -> Side:
     return Side("reelweb", f"{server.url}/dicom-web", server.process.pid)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("kinds", nargs="*", metavar="folder | s3 | large")
+    parser.add_argument("kinds", nargs="*", metavar="folder | s3 | large | callbacks")
     parser.add_argument("--peer", nargs=3, metavar=("NAME", "URL", "PID"))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     told = parser.parse_args()
-    kinds = told.kinds or ["folder", "s3", "large"]
+    kinds = told.kinds or ["folder", "s3", "large", "callbacks"]
     peer = [Side(told.peer[0], told.peer[1].rstrip("/"), int(told.peer[2]))] if told.peer else []
     names = [f"{name}: {what}" for name in ["reelweb", *(side.name for side in peer)] for what in HEAD[1:]]
     names = ["", *names, *["ratio" for _ in peer], "sender: CPU ms each"]
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}", flush=True)
     for kind in kinds:
-        if kind == "large":
+        if kind == "callbacks":
+            with folder() as path:
+                callbacks(path, 4 * told.seconds)
+        elif kind == "large":
             with serving_from("folder") as server:
                 one(server, peer, told.turns)
         else:
