@@ -67,6 +67,11 @@ class Collecting(ABC):
             if not self._stored:
                 await asyncio.shield(asyncio.ensure_future(self._abort()))
 
+    @property
+    @abstractmethod
+    def may_remain(self) -> bool:
+        """After a block that failed: the object may be there all the same, or come to be, and nobody knows."""
+
     @abstractmethod
     def _flush(self, held: Buffers) -> Awaitable[None]:
         """Hash and write these bytes; more will come."""

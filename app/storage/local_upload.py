@@ -25,6 +25,7 @@ class Target:
 
     def __init__(self, temporary: str, final: str, made: Folders) -> None:
         self.digests = Digests()
+        self.may_remain = True  # until it is discarded
         self._path, self._final, self._folders = temporary, final, made
         self._descriptor = -1
         self._over = False
@@ -49,9 +50,15 @@ class Target:
 
     def discard(self) -> None:
         """Leave nothing, whatever was reached; calls that come later do nothing."""
-        with self._lock, suppress(OSError):  # what cannot be removed is swept at the next start
-            self._close()
-            os.unlink(self._path)
+        with self._lock:
+            try:
+                self._close()
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path)
+            except OSError:  # a temporary file is swept at the next start
+                self.may_remain = self._path == self._final
+            else:
+                self.may_remain = False
 
     def _append(self, buffers: Buffers) -> None:
         if self._over:
@@ -75,6 +82,11 @@ class LocalUpload(Collecting):
     def __init__(self, key: str, target: Target, pool: Executor) -> None:
         super().__init__(key, target.digests)
         self._target, self._pool = target, pool
+
+    @property
+    def may_remain(self) -> bool:
+        """It got its name, and could not be removed when its folder could not be synced."""
+        return self._target.may_remain
 
     def _flush(self, held: Buffers) -> asyncio.Future[None]:
         return self._run(self._target.append, held)

@@ -93,7 +93,12 @@ class ObjectUpload(Collecting):
         self._reserve = min(self._part, expected or self._part) + 2 * FLUSH
         self._reserved = 0
         self._writer: AsyncWritableFile | None = None
-        self._completing = False
+        self._completing = self._aborted = False
+
+    @property
+    def may_remain(self) -> bool:
+        """An attempt to complete whose answer was lost can succeed yet, also after it was removed."""
+        return self._completing or not self._aborted
 
     async def _flush(self, held: Buffers) -> None:
         if not self._reserved:
@@ -136,6 +141,7 @@ class ObjectUpload(Collecting):
             with suppress(Exception):  # what cannot be aborted is swept
                 await self._writer.__aexit__(type(stop), stop, None)
         self._release()
+        self._aborted = True
 
     def _release(self) -> None:
         self._writer = None
