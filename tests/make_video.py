@@ -81,8 +81,8 @@ def stream(
 ) -> Path:
     """The clip in a container, `times` in a row; packets are repeated, not encoded again."""
     name, options = _FORMATS[container]
-    if container == "annexb" and clip.codec == "hevc":
-        name = "hevc"
+    if container == "annexb":
+        name = clip.codec
     with (
         av.open(io.BytesIO(_encoded(clip)), "r") as source,
         av.open(path, "w", format=name, options=options) as target,

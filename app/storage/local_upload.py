@@ -20,6 +20,7 @@ from app.storage.digest import Digests
 from app.storage.folders import Folders
 
 FLUSH: Final = 1 << 20
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SMALL: Final = (
     4096  # a smaller chunk is copied to its neighbour: a flush has 512 buffers at most (IOV_MAX: 1024)
 )
@@ -28,14 +29,21 @@ Ts = TypeVarTuple("Ts")
 Buffers = list[bytes | bytearray | memoryview]
 
 
+def _always() -> None:
+    """There is room."""
+
+
 class Target:
     """The file behind an upload; its methods run in threads, one at a time."""
 
-    def __init__(self, temporary: Path, final: Path, made: Folders) -> None:
+    def __init__(
+        self, temporary: Path, final: Path, made: Folders, room: Callable[[], None] = _always
+    ) -> None:
         self.digests = Digests()
         self.size = 0
         self.may_remain = True  # until it is discarded
         self._path, self._final, self._folders = temporary, final, made
+        self._room = room
         self._descriptor = -1
         self._over = False
         self._lock = Lock()  # a cancelled upload is discarded while its last flush may still run
@@ -69,6 +77,7 @@ class Target:
     def _append(self, buffers: Buffers) -> None:
         if self._over:
             return
+        self._room()
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         _write_all(self._descriptor, buffers)
@@ -181,9 +190,5 @@ def _refusals() -> Iterator[None]:
         yield
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "unknown error")
-        why = (
-            "has no room left"
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}
-            else f"cannot be written ({name})"
-        )
+        why = "has no room left" if error.errno in FULL else f"cannot be written ({name})"
         raise NoRoom(f"The storage {why}.") from error
