@@ -207,7 +207,7 @@ async def test_more_pictures_than_a_page_tells_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "params"), [STREAMS["pyramid"], STREAMS["hevc-open-gop"]], ids=["h264", "hevc"]
+    ("codec", "params"), [STREAMS["b-frames"], STREAMS["hevc-open-gop"]], ids=["h264", "hevc"]
 )
 async def test_a_long_stream_is_laid_out_in_fragments(tmp_path: Path, codec: str, params: str) -> None:
     """As any long video: a short header, an index, and the same pictures at the same times."""
