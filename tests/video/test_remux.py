@@ -85,15 +85,21 @@ async def test_the_same_pictures_at_the_same_times(
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 @pytest.mark.parametrize("sound", ["", "ac3", "mp2"])
-async def test_a_program_stream_shows_the_same_pictures(tmp_path: Path, codec: str, sound: str) -> None:
+@pytest.mark.parametrize("bframes", [0, 2])
+async def test_a_program_stream_shows_the_same_pictures(
+    tmp_path: Path, codec: str, sound: str, bframes: int
+) -> None:
     """Also where it does not tell what it holds, and tells a time for some of its pictures only."""
-    source = make_video.stream(
-        tmp_path / "video", Clip(codec, sound=sound, bframes=0), "ps", times=2
-    ).read_bytes()
+    clip = Clip(codec, sound=sound, bframes=bframes)
+    source = make_video.stream(tmp_path / "video", clip, "ps").read_bytes()
     _, served = await copied(source, "mpeg")
     found = pictures(served)
     assert [picture for _, picture in found] == [picture for _, picture in pictures(source)]
-    assert [at for at, _ in found] == [Fraction(number, make_video.FPS) for number in range(len(found))]
+    late = [float(at * make_video.FPS) - number for number, (at, _) in enumerate(found)]
+    assert max(map(abs, late[:-5])) < 0.1
+    assert (
+        max(map(abs, late)) <= 2
+    )  # of the last ones the order is not known: what comes behind them would tell
 
 
 async def test_sound_that_would_stop_a_player_is_left_out(tmp_path: Path) -> None:

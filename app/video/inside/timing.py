@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 from av.stream import Discard
 
+from app.video.inside.order import ordered
+
 if TYPE_CHECKING:
     from av.container import InputContainer
 
@@ -26,13 +28,16 @@ _BEFORE: Final = 256
 
 def timed(source: InputContainer, video: av.VideoStream) -> Iterator[Packet]:
     """The packets from the first keyframe on, with times that begin at zero there and never go back."""
-    packets = _packets(source, video)
+    packets: Iterator[Packet] = _packets(source, video)
     first = list(islice(packets, _FIRST))
     shown = [
         packet.pts * packet.time_base for packet in first if packet.stream is video and packet.pts is not None
     ]
+    packets = chain(first, packets)
+    if any(packet.pts is None and packet.stream is video for packet in first):
+        packets = ordered(packets, video)
     timing = Timing(min(shown, default=0), video.average_rate)
-    for packet in chain(first, packets):
+    for packet in packets:
         if timing.set(packet):
             yield packet
 
