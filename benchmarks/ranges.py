@@ -121,7 +121,7 @@ def bare_beside_mp4(folder: Path) -> None:
         urls = {name: stored(server, one.path) for name, one in made.items()}
         lengths = {name: copied(url, folder / f"{name}.mp4") for name, url in urls.items()}
         time.sleep(5)  # the rest is made
-        ours = everything(server)
+        ours = everything(server.process.pid)
         for size in SIZES:
             mine, its = {name: Figures() for name in made}, Figures()
             for _ in range(TURNS):
