@@ -50,17 +50,12 @@ class Extents:
         """How many extents there are."""
         return len(self._extents)
 
-    @property
-    def stored(self) -> bool:
-        """Whether all of it lies in objects just as it is read: bytes that a kernel can send by itself."""
-        return all(isinstance(extent, Extent) for extent in self.parts())
-
     def parts(self) -> Iterator[Extent | Prefixed]:
         """What it is made of, in order."""
         return iter(self._extents)
 
     def __iter__(self) -> Iterator[Extent]:
-        """The extents of a stream that is `stored`."""
+        """The extents of a stream of which all lies in objects just as it is read."""
         for extent in self.parts():
             assert isinstance(extent, Extent)
             yield extent
