@@ -47,6 +47,7 @@ def serve_web(settings: Settings, fd: int) -> None:
         web(settings, failures.append),
         loop="uvloop",
         http=connection.Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -144,7 +145,9 @@ def _journal(storage: Storage) -> index.Journal:
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
         threads = settings.storage_threads
-        return LocalStorage(settings.storage_folder, writers=threads, readers=threads)
+        return LocalStorage(
+            settings.storage_folder, writers=threads, readers=threads, reserve=settings.disk_reserve
+        )
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
     bucket = Bucket(

@@ -103,6 +103,8 @@ async def studies(request: Request) -> Response:
     study = request.path_params.get("study")
     if study is not None and not uids.is_acceptable(study):
         raise BadRequest("The study in the address is not a UID.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("This resource takes bodies as they are, without a Content-Encoding.")
     sent = media_types.parse(request.headers.get("content-type", ""))
     outcomes = Outcomes(root(request), study)
     if sent is not None and sent.type == DICOM:
