@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     # how long, how many
     workers: int = Field(default=1, ge=1, le=64, description="Web processes")
     parts_ahead: int = Field(
-        default=16,
+        default=8,
         ge=0,
         le=1000,
         description="Instances that a web process has read and not yet kept, beyond one in each request; "
