@@ -96,10 +96,9 @@ async def test_a_program_stream_shows_the_same_pictures(
     found = pictures(served)
     assert [picture for _, picture in found] == [picture for _, picture in pictures(source)]
     late = [float(at * make_video.FPS) - number for number, (at, _) in enumerate(found)]
-    assert max(map(abs, late[:-5])) < 0.1
-    assert (
-        max(map(abs, late)) <= 2
-    )  # of the last ones the order is not known: what comes behind them would tell
+    # The demuxer gives some of the few told times to the picture beside, and what follows the last ones is not known.
+    assert sum(abs(frames) > 0.1 for frames in late) <= 4
+    assert max(map(abs, late)) <= 2
 
 
 async def test_sound_that_would_stop_a_player_is_left_out(tmp_path: Path) -> None:
