@@ -28,6 +28,7 @@ from app.storage.s3_multipart import Keys
 from app.tools import Tools
 from app.upkeep import sweep
 from app.web import access, connection
+from app.web.ahead import Room
 from app.web.app import create
 from app.web.recent import Recent
 from app.web.state import State
@@ -102,7 +103,8 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
             async with tools(settings) as opened:
                 gc.collect()
                 gc.freeze()  # what lives as long as the process is never looked at again
-                yield {"tools": opened, "policy": policy, "videos": Recent()}
+                room = Room(settings.parts_ahead)
+                yield {"tools": opened, "policy": policy, "videos": Recent(), "room": room}
         except Exception as error:
             failed(error)
             raise
@@ -142,8 +144,9 @@ def _journal(storage: Storage) -> index.Journal:
 
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
+        threads = settings.storage_threads
         return LocalStorage(
-            settings.storage_folder, readers=settings.storage_threads, reserve=settings.disk_reserve
+            settings.storage_folder, writers=threads, readers=threads, reserve=settings.disk_reserve
         )
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")

@@ -49,7 +49,7 @@ class LocalStorage:
         self._temporary = self._root / keys.TEMPORARY
         self._sweep = sweep
         self._reserve = reserve
-        self._folders = Folders(self._root)
+        self._folders = Folders(str(self._root))
         self._files = OpenFiles(open_files)
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
@@ -68,10 +68,9 @@ class LocalStorage:
 
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread. The reserve is for records only."""
-        temporary = self._temporary / str(uuid7())
+        temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
         minds = () if key.startswith("journal/") else (self._mind_room,)
-        target = Target(temporary, self._path(key), self._folders, *minds)
-        return LocalUpload(key, target, self._writers)
+        return LocalUpload(key, Target(temporary, final, self._folders, *minds), self._writers)
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
