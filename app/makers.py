@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final, Protocol
 
 import orjson
@@ -17,6 +18,7 @@ from app.index.extents import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
 from app.video import (
+    NeedsRemux,
     Unplayable,
     agreement,
     annexb,
@@ -72,10 +74,14 @@ async def _virtual(tools: Tools, located: Located, work: Work) -> Made:
 
 async def _copied(tools: Tools, located: Located, work: Work) -> Made:
     """The packets copied, for what no header alone turns into an MP4."""
+    return await _copied_at(tools, located, work, None)
+
+
+async def _copied_at(tools: Tools, located: Located, work: Work, pictures_per_s: Fraction | None) -> Made:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    copy = remux.Copy(_reader(tools, stored), stored.length, demuxer)
+    copy = remux.Copy(_reader(tools, stored), stored.length, demuxer, pictures_per_s=pictures_per_s)
     async for piece in copy.pieces():
         await work.write(piece)
         work.reached(copy.share)
@@ -84,13 +90,14 @@ async def _copied(tools: Tools, located: Located, work: Work) -> Made:
 
 
 async def _bare(tools: Tools, located: Located, work: Work) -> Made:
-    """A header made from an index of the stream's units: nothing is copied.
-
-    Where that is not proven right a copy would be wrong as well: FFmpeg gives such streams no times.
-    """
+    """A header made from an index of the stream's units; where that is not proven right, the packets copied."""
     told = pace.told(orjson.loads(await metadata.dataset(tools.index, located.instance_id)))
     stored = await retrieve.stream(tools, located)
-    plan = await annexb.plan(_passing(tools, stored, work), told)
+    try:
+        plan = await annexb.plan(_passing(tools, stored, work), told)
+    except NeedsRemux:
+        rate = pace.snapped(told.rate) if told.rate else None
+        return await _copied_at(tools, located, work, rate)
     for piece in (plan.file.header, *plan.table):
         await work.write(piece)
     return Made(plan.layout, plan.file.media_type)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,52 @@ async def test_other_containers_are_copied(tmp_path: Path, tools: Tools, contain
     (tmp_path / "served").write_bytes(served)
     shown = packets(str(tmp_path / "served"))
     assert len([one for one in shown if one[0] == 0]) == made.frames
+
+
+async def test_a_bare_stream_that_changes_is_copied(tmp_path: Path, tools: Tools) -> None:
+    """What no header over the stored bytes can be proven right for, a copy plays."""
+    parts = [
+        make_video.stream(tmp_path / "part", Clip(gop=gop, kilobits=rate), "annexb").read_bytes()
+        for gop, rate in ((12, 200), (24, 300))
+    ]
+    (tmp_path / "both").write_bytes(parts[0] + _another(parts[1]))
+    made = make_video.wrap(tmp_path / "video.dcm", tmp_path / "both", make_video.H264, NumberOfFrames=96)
+    located = await stored(tools, made)
+    async with working(tools):
+        found = await outcome(tools, located)
+    assert (found.state, found.media_type) == ("ready", "video/mp4")
+    assert {span.source for span in found.layout} == {"rendition"}
+
+
+def _another(stream: bytes) -> bytes:
+    """The same stream, whose sequence parameter set names a higher level."""
+    at = stream.index(b"\0\0\1\x67") + 6
+    return stream[:at] + bytes((stream[at] + 1,)) + stream[at + 1 :]
+
+
+async def test_a_copy_that_was_cut_short_is_made_again(tmp_path: Path, tools: Tools) -> None:
+    """Whoever dies in the middle of it leaves nothing that is served; the next one begins anew."""
+    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", CLIP, "ts", times=4))
+    job = await renditions.lease(tools.index, ["mp4"], 0.2)
+    assert job
+    begun = asyncio.Event()
+
+    async def dying(tools: Tools, located: Located, work: makers.Work) -> makers.Made:
+        await work.write(b"half a video")
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    working_once = asyncio.create_task(jobs._made(tools, job, dying, jobs.Knobs(lease_s=0.2)))
+    await begun.wait()
+    working_once.cancel()
+    with suppress(asyncio.CancelledError):
+        await working_once
+    async with working(tools, attempts=3):
+        found = await outcome(tools, located)
+    assert (found.state, found.attempts) == ("ready", 2)
+    assert found.size
+    assert found.size > 4 * 40_000
 
 
 async def test_a_stream_is_described(tmp_path: Path, tools: Tools) -> None:

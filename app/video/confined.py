@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Final, Self
 
@@ -57,6 +58,8 @@ class Task:
     demuxer: str
     length: int
     reasons: Mapping[Reason, str]
+    pictures_per_s: Fraction | None = None
+    """Of a bare stream, which keeps no time."""
 
 
 def demuxer(container: str, transfer_syntax_uid: str) -> str:
@@ -145,7 +148,9 @@ class _Pipes:
 
 
 async def _started(task: Task, limits: Limits, pipes: _Pipes) -> Process:
-    words = (task.name, os.getpid(), task.demuxer, task.length, limits.memory_bytes, limits.cpu_s)
+    pace = [task.pictures_per_s] if task.pictures_per_s else []
+    stored = (task.demuxer, task.length, *pace)
+    words = (task.name, os.getpid(), limits.memory_bytes, limits.cpu_s, *stored)
     # No secret of ours reaches the child, only what an interpreter needs to find its libraries.
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
     here = str(Path(app.__file__).parent.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from typing import Final
 
 from app.errors import Unavailable
@@ -31,12 +32,19 @@ _BOX_HEADER: Final = 8
 class Copy:
     """A stream on its way into an MP4: `pieces` are written one after the other; then `plan` tells the rest."""
 
-    def __init__(self, read: Read, length: int, demuxer: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        read: Read,
+        length: int,
+        demuxer: str,
+        limits: Limits | None = None,
+        pictures_per_s: Fraction | None = None,
+    ) -> None:
         self.share = 0.0
         """How much of it was read."""
         self.plan: Plan | None = None
         self._read = read
-        self._task = Task("remux", demuxer, length, _REASONS)
+        self._task = Task("remux", demuxer, length, _REASONS, pictures_per_s)
         self._limits = limits or Limits(cpu_s=30 + length // _SLOWEST, given_bytes=2 * length + MOVIE_BYTES)
         self._wall_s = 2 * self._limits.wall_s + length / _SLOWEST
 

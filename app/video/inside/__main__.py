@@ -1,4 +1,4 @@
-"""The child: `python -P -S -m app.video.inside TASK PARENT DEMUXER LENGTH MEMORY CPU`.
+"""The child: `python -P -S -m app.video.inside TASK PARENT MEMORY CPU DEMUXER LENGTH [PICTURES/S]`.
 
 It asks for pieces of the stream on its output and gets them on its input. Once the libraries are loaded it gives up
 the right to open files and sockets, so that no stream, whatever it names, has anything opened.
@@ -11,12 +11,13 @@ import os
 import resource
 import signal
 import sys
+from fractions import Fraction
 from typing import Final
 
 from PIL import Image
 
 from app.video.inside import FAILURE, Reason, first_picture, probe, remux
-from app.video.inside.stream import Impossible, tell
+from app.video.inside.stream import Impossible, Source, tell
 
 TASKS: Final = {
     "poster": first_picture.make,
@@ -31,11 +32,11 @@ _NICENESS: Final = 10
 
 def main() -> None:
     """Read the command line, bind ourselves, and answer with a product or why there is none."""
-    task, parent, demuxer, length, memory, cpu_s = sys.argv[1:]
+    task, parent, memory, cpu_s, demuxer, length, *pace = sys.argv[1:]
     Image.preinit()
     _bind(int(parent), int(memory), int(cpu_s))
     try:
-        TASKS[task](int(length), demuxer)
+        TASKS[task](Source(demuxer, int(length), *map(Fraction, pace)))
     except MemoryError:
         tell(FAILURE, Reason.MEMORY)
     except Impossible as why:

@@ -13,7 +13,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from app.video.inside import Reason
-from app.video.inside.stream import VIDEO, Impossible, conclude, opened
+from app.video.inside.stream import VIDEO, Impossible, Source, conclude, opened
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,14 +32,14 @@ _HD_LINES = 720  # where colours are not told, players take BT.709 from here on
 _UNSPECIFIED = 2
 
 
-def make(length: int, demuxer: str) -> None:
+def make(stored: Source) -> None:
     """The first picture that is not black, else the first of all."""
-    conclude(_jpeg(_first(length, demuxer)))
+    conclude(_jpeg(_first(stored)))
 
 
-def _first(length: int, demuxer: str) -> av.VideoFrame:
+def _first(stored: Source) -> av.VideoFrame:
     found: av.VideoFrame | None = None
-    with opened(length, PIECE, demuxer) as (stream, container, video):
+    with opened(stored, PIECE) as (stream, container, video):
         for number, frame in enumerate(_pictures(container, video)):
             if not frame.is_corrupt and not _is_black(frame):
                 return frame

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _RATE: Final = Fraction(25)
 
 
-def ordered(packets: Iterable[Packet], video: av.VideoStream) -> Iterator[Packet]:
-    """The packets, each picture with both its times; what the stream tells itself is kept."""
+def ordered(packets: Iterable[Packet], video: av.VideoStream, pace: Fraction | None) -> Iterator[Packet]:
+    """The packets, each picture with both its times; what the stream tells itself is kept, but for another `pace`."""
     assert video.time_base is not None
-    step = max(int(1 / (video.average_rate or _RATE) / video.time_base), 1)
+    step = max(int(1 / (pace or video.average_rate or _RATE) / video.time_base), 1)
     order = _Order(video)
     after: int | None = None
     for packet in packets:
@@ -28,7 +28,9 @@ def ordered(packets: Iterable[Packet], video: av.VideoStream) -> Iterator[Packet
             continue
         if packet.dts is None:
             packet.dts = after if after is not None else packet.pts or 0
-        after = packet.dts + (packet.duration or step)
+        if pace or not packet.duration:
+            packet.duration = step
+        after = packet.dts + packet.duration
         yield from order.take(packet)
     yield from order.take(None)
 
@@ -48,8 +50,6 @@ class _Order:
         """What can be told now; with None, the rest."""
         if packet is not None:
             assert packet.dts is not None
-            if self._delay is None:
-                self._delay = 0 if packet.pts is None else packet.pts - packet.dts
             self._told.append(packet.pts)
         try:
             found = self._filter.filter(packet)
@@ -60,6 +60,9 @@ class _Order:
         for one in found:
             told = self._told.popleft() if self._told else None
             one.pts = self._corrected(one) if told is None else told
+            if self._delay is None:
+                assert one.dts is not None
+                self._delay = one.pts - one.dts
             one.stream = self._video
             yield one
 

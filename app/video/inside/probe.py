@@ -11,7 +11,7 @@ import av
 from av.stream import Discard
 
 from app.video.inside import KEYFRAME, MOST_ASKED, SAMPLE, TICKS_PER_S
-from app.video.inside.stream import VIDEO, Stream, conclude, give, opened
+from app.video.inside.stream import VIDEO, Source, Stream, conclude, give, opened
 from app.video.inside.timing import timed
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 _GIVEN: Final = 4096  # samples at a time
 _LOOKED_AT: Final = 64  # packets in which a picture is decoded
 _WIDEST: Final = 0xFFFFFFFF
+_BARE: Final = frozenset({"h264", "hevc", "mpegvideo"})
 _UNKNOWN: Final = (1 << 63) - 1
 
 
-def make(length: int, demuxer: str) -> None:
+def make(stored: Source) -> None:
     """The index, then the description."""
-    with opened(length, MOST_ASKED, demuxer, VIDEO | {"aac"}) as (stream, source, video):
+    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (stream, source, video):
         about = _about(source, video)
         index = _Index(stream, video)
         for packet in timed(source, video):
@@ -36,9 +37,9 @@ def make(length: int, demuxer: str) -> None:
     conclude(json.dumps(about | index.told()).encode())
 
 
-def look(length: int, demuxer: str) -> None:
+def look(stored: Source) -> None:
     """The description alone."""
-    with opened(length, MOST_ASKED, demuxer, VIDEO | {"aac"}) as (_, source, video):
+    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (_, source, video):
         about = _about(source, video)
         for number, packet in enumerate(source.demux(video)):
             about |= _seen(video, packet)
@@ -54,7 +55,9 @@ def _about(source: InputContainer, video: av.VideoStream) -> dict[str, Any]:
             other.discard = Discard.all
     context = video.codec_context
     context.thread_count, context.thread_type = 1, "NONE"
-    rate = video.average_rate or video.guessed_rate
+    # FFmpeg guesses the rate of a bare stream: there only the codec's own word counts.
+    is_bare = source.format.name in _BARE
+    rate = context.framerate if is_bare else video.average_rate or video.guessed_rate
     about: dict[str, Any] = {
         "codec": context.name,
         "profile": context.profile,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from fractions import Fraction
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,7 @@ import av
 from av.stream import Discard
 
 from app.video.inside import MOST_ASKED, Reason
-from app.video.inside.stream import VIDEO, Impossible, conclude, give, opened, refuse
+from app.video.inside.stream import VIDEO, Impossible, Source, conclude, give, opened, refuse
 from app.video.inside.timing import timed
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ _MUXER: Final = {
 }
 
 
-def make(length: int, demuxer: str) -> None:
+def make(stored: Source) -> None:
     """The media data in pieces, then the movie header."""
-    with opened(length, MOST_ASKED, demuxer, VIDEO | {"aac"}) as (_, source, video):
+    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (_, source, video):
         if (name := video.codec_context.name) not in _PICTURES:
             raise Impossible(Reason.MPEG2 if name.startswith("mpeg") else Reason.CODEC)
         sound = source.streams.best("audio", related=video)
@@ -44,7 +45,7 @@ def make(length: int, demuxer: str) -> None:
         for other in source.streams:
             if other not in {video, sound}:
                 other.discard = Discard.all
-        sink = _copied(source, video, sound)
+        sink = _copied(source, video, sound, stored.pictures_per_s)
     media, moov = sink.parts()
     give(media)
     conclude(moov, sink.payload)
@@ -118,7 +119,9 @@ class Sink:
         raise Impossible(Reason.NOTHING)
 
 
-def _copied(source: InputContainer, video: av.VideoStream, sound: av.AudioStream | None) -> Sink:
+def _copied(
+    source: InputContainer, video: av.VideoStream, sound: av.AudioStream | None, pace: Fraction | None
+) -> Sink:
     sink = Sink()
     # The last bytes are written when the block ends.
     with av.open(sink, "w", format="mp4", options=_MUXER, buffer_size=_PIECE, io_open=refuse) as target:
@@ -134,7 +137,7 @@ def _copied(source: InputContainer, video: av.VideoStream, sound: av.AudioStream
         except (av.error.FFmpegError, ValueError) as error:  # no size, no parameter sets
             raise Impossible(Reason.PARAMETERS) from error
         copied = 0
-        for packet in timed(source, video):
+        for packet in timed(source, video, pace):
             is_picture = packet.stream is video
             packet.stream = streams[packet.stream.index]
             with suppress(

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import av
 import av.subtitles.stream  # would be loaded later, when nothing can be opened any more
@@ -26,6 +27,15 @@ class Impossible(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.name)
         self.reason = reason
+
+
+class Source(NamedTuple):
+    """The stored stream as the parent knows it."""
+
+    demuxer: str
+    length: int
+    pictures_per_s: Fraction | None = None
+    """Of a bare stream, which keeps no time."""
 
 
 class Stream:
@@ -98,12 +108,12 @@ _MAPS: Final = tuple(
 
 @contextmanager
 def opened(
-    length: int, piece: int, demuxer: str, codecs: Iterable[str] = VIDEO
+    source: Source, piece: int, codecs: Iterable[str] = VIDEO
 ) -> Iterator[tuple[Stream, InputContainer, av.VideoStream]]:
     """The container by this demuxer alone, and its video; no decoder but these may be opened."""
-    for before in (b"", *(_MAPS if demuxer == "mpeg" else ())):
-        stream = Stream(length, piece, before)
-        with _container(stream, demuxer, codecs) as container:
+    for before in (b"", *(_MAPS if source.demuxer == "mpeg" else ())):
+        stream = Stream(source.length, piece, before)
+        with _container(stream, source, codecs) as container:
             video = container.streams.best("video")
             if isinstance(video, av.VideoStream) and video.codec_context.width:
                 yield stream, container, video
@@ -111,13 +121,13 @@ def opened(
     raise Impossible(Reason.NOTHING)
 
 
-def _container(stream: Stream, demuxer: str, codecs: Iterable[str]) -> InputContainer:
+def _container(stream: Stream, source: Source, codecs: Iterable[str]) -> InputContainer:
     return av.open(
         stream,
         "r",
-        format=demuxer,
+        format=source.demuxer,
         options={
-            "format_whitelist": av.ContainerFormat(demuxer, "r").name,
+            "format_whitelist": av.ContainerFormat(source.demuxer, "r").name,
             "codec_whitelist": ",".join(codecs),
             "protocol_whitelist": "none",
         },

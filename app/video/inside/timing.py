@@ -26,16 +26,21 @@ _FIRST: Final = 64  # packets in which the first picture to be shown is looked f
 _BEFORE: Final = 256
 
 
-def timed(source: InputContainer, video: av.VideoStream) -> Iterator[Packet]:
-    """The packets from the first keyframe on, with times that begin at zero there and never go back."""
+def timed(source: InputContainer, video: av.VideoStream, pace: Fraction | None = None) -> Iterator[Packet]:
+    """The packets from the first keyframe on, with times that begin at zero there and never go back.
+
+    `pace` is how many pictures a second a stream shows that keeps no time.
+    """
     packets: Iterator[Packet] = _packets(source, video)
     first = list(islice(packets, _FIRST))
+    packets = chain(first, packets)
+    if any(packet.pts is None and packet.stream is video for packet in first):
+        packets = ordered(packets, video, pace)
+        first = list(islice(packets, _FIRST))
+        packets = chain(first, packets)
     shown = [
         packet.pts * packet.time_base for packet in first if packet.stream is video and packet.pts is not None
     ]
-    packets = chain(first, packets)
-    if any(packet.pts is None and packet.stream is video for packet in first):
-        packets = ordered(packets, video)
     timing = Timing(min(shown, default=0), video.average_rate)
     for packet in packets:
         if timing.set(packet):
