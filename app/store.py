@@ -48,7 +48,7 @@ async def instance(
         scan, stored = await _upload(tools, key, scanner, chunks, study, expected=expected)
         return await _commit(tools, scan, stored)
     except Refused as refusal:
-        return _refused(scanner.head, refusal)
+        return refused(scanner.head, refusal)
     except Unavailable as error:
         return Outcome(scanner.head, Refused(str(error), FailureReason.OUT_OF_RESOURCES), transient=True)
 
@@ -131,7 +131,7 @@ async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
         return Outcome(scan.head)
     if tools.on_conflict == "keep":
         return Outcome(scan.head, warning=0xB007)  # data set does not match: the first one stays
-    return _refused(
+    return refused(
         scan.head,
         Refused(
             "Another instance is stored under this SOP Instance UID.", FailureReason.DUPLICATE_SOP_INSTANCE
@@ -145,7 +145,8 @@ async def _forget(tools: Tools, key: str) -> None:
     await tools.index.pending.drop([key])
 
 
-def _refused(head: Head | None, refusal: Refused) -> Outcome:
+def refused(head: Head | None, refusal: Refused) -> Outcome:
+    """A refusal as an outcome, with a line in the log."""
     log.info(
         "refused",
         reason=f"{refusal.reason:04X}",

@@ -26,11 +26,14 @@ from app.storage import keys
 from app.storage.local import LocalStorage
 from app.storage.object_store import DEFAULT_REGION, Bucket, ObjectStorage
 from app.storage.protocol import Storage, put
+from app.storage.room import Room
 from app.storage.s3_multipart import Keys
+from app.storage.spool import Spools
 from app.tools import Tools
 from app.upkeep import sweep
 from app.web import access, connection
 from app.web.app import create
+from app.web.places import Uploads
 from app.web.recent import Recent
 from app.web.state import State
 from app.workers import Workers
@@ -98,7 +101,12 @@ def web(settings: Settings) -> Starlette:
         async with tools(settings) as opened:
             gc.collect()
             gc.freeze()  # what lives as long as the process is never looked at again
-            yield {"tools": opened, "policy": policy, "videos": Recent()}
+            yield {
+                "tools": opened,
+                "policy": policy,
+                "uploads": Uploads(settings.max_uploads),
+                "videos": Recent(),
+            }
 
     return create(policy, lifespan)
 
@@ -126,6 +134,7 @@ async def tools(settings: Settings, *, rebuilds: bool = False) -> AsyncIterator[
             settings.on_conflict,
             settings.max_instance_bytes,
             settings.rendition_wait_s,
+            Spools(settings.data_dir / "spool", settings.upload_spool_bytes, _room(settings)),
         )
 
 
@@ -135,7 +144,7 @@ def _journal(storage: Storage) -> index.Journal:
 
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
-        return LocalStorage(settings.storage_folder, readers=settings.storage_threads)
+        return LocalStorage(settings.storage_folder, readers=settings.storage_threads, room=_room(settings))
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
     bucket = Bucket(
@@ -152,6 +161,10 @@ def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     return ObjectStorage(bucket, signer=Keys.of(os.environ), budget=settings.s3_upload_memory)
 
 
+def _room(settings: Settings) -> Room:
+    return Room(settings.low_disk)
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(
         header_bytes=settings.scan_header_bytes,
@@ -160,6 +173,7 @@ def _limits(settings: Settings) -> Limits:
         value_bytes=settings.scan_value_bytes,
         bulk_threshold=settings.bulk_threshold,
         meta_bytes=settings.scan_meta_bytes,
+        metadata_bytes=settings.upload_metadata_bytes,
         normalise=True,
     )
 
@@ -180,6 +194,7 @@ def _policy(settings: Settings) -> access.Policy:
         settings.upload_idle_timeout_s,
         settings.write_timeout_s,
         settings.allow_delete,
+        settings.upload_min_rate,
     )
 
 

@@ -21,6 +21,7 @@ from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import LocalUpload, Target
 from app.storage.protocol import SHORTER, Entry, Pieces
+from app.storage.room import Room
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -36,7 +37,14 @@ class LocalStorage:
     pieces: Final = Pieces(smallest=64 << 10, largest=256 << 10, ahead=False)
 
     def __init__(
-        self, root: Path, *, sweep: bool = False, writers: int = 4, readers: int = 8, open_files: int = 512
+        self,
+        root: Path,
+        *,
+        sweep: bool = False,
+        writers: int = 4,
+        readers: int = 8,
+        open_files: int = 512,
+        room: Room = Room(),  # noqa: B008 - frozen
     ) -> None:
         self._root = Path(root).absolute()
         self._temporary = self._root / keys.TEMPORARY
@@ -45,6 +53,7 @@ class LocalStorage:
         self._files = OpenFiles(open_files)
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
+        self._room = room
         self._nowait = False
 
     async def __aenter__(self) -> Self:
@@ -61,7 +70,11 @@ class LocalStorage:
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread."""
         temporary = self._temporary / str(uuid7())
-        return LocalUpload(key, Target(temporary, self._path(key), self._folders), self._writers)
+        return LocalUpload(key, Target(temporary, self._path(key), self._folders, self._room), self._writers)
+
+    async def admit(self, expected: int | None) -> None:
+        """Raise `NoRoom` when so many bytes would reach the mark that is to stay free."""
+        await self._reading(self._room.check, self._root, expected or 0)
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""

@@ -18,6 +18,7 @@ from app.extent import Stored
 from app.storage import folders
 from app.storage.digest import Digests
 from app.storage.folders import Folders
+from app.storage.room import Room
 
 FLUSH: Final = 1 << 20
 _SMALL: Final = (
@@ -31,10 +32,10 @@ Buffers = list[bytes | bytearray | memoryview]
 class Target:
     """The file behind an upload; its methods run in threads, one at a time."""
 
-    def __init__(self, temporary: Path, final: Path, made: Folders) -> None:
+    def __init__(self, temporary: Path, final: Path, made: Folders, room: Room) -> None:
         self.digests = Digests()
         self.size = 0
-        self._path, self._final, self._folders = temporary, final, made
+        self._path, self._final, self._folders, self._room = temporary, final, made, room
         self._descriptor = -1
         self._over = False
         self._lock = Lock()  # a cancelled upload is discarded while its last flush may still run
@@ -63,6 +64,7 @@ class Target:
     def _append(self, buffers: Buffers) -> None:
         if self._over:
             return
+        self._room.check(self._path.parent, sum(map(len, buffers)))
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         _write_all(self._descriptor, buffers)

@@ -61,6 +61,7 @@ class Policy:
     upload_idle_timeout_s: float = 60.0
     write_timeout_s: float = 60.0
     allow_delete: bool = False
+    upload_min_rate: int = 0
 
 
 def read_tokens(text: str) -> tuple[Token, ...]:

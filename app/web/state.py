@@ -11,6 +11,7 @@ from app.render import Video
 from app.tools import Tools
 from app.web import access
 from app.web.accept import MediaRange, asked
+from app.web.places import Uploads
 from app.web.recent import Recent
 
 
@@ -19,6 +20,7 @@ class State(TypedDict):
 
     tools: Tools
     policy: access.Policy
+    uploads: Uploads
     videos: Recent[tuple[Located, Video]]
 
 
