@@ -22,7 +22,7 @@ from app.dicom.encoder import Content, Span
 from app.dicom.json_objects import Splitter
 from app.dicom.media_types import MediaType
 from app.dicom.scanner import Head
-from app.errors import FailureReason, Refused
+from app.errors import FailureReason, NoRoom, Refused, Unavailable
 from app.pixels import told, transformed
 from app.storage.spool import Spool
 from app.tools import Tools
@@ -134,6 +134,8 @@ class Composition:
                 del dataset
         except Refused as refusal:
             return store.refused(head, refusal)
+        except Unavailable as error:  # too many pictures to decode just now
+            return store.Outcome(head, NoRoom(str(error)), transient=True)
         outcome = await store.instance(self._tools, self._bytes(pieces), study)
         return outcome if outcome.head or not head else replace(outcome, head=head)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 import structlog
 
 from app.dicom import attributes
 from app.dicom.scanner import Head, Scan, Scanner
-from app.errors import FailureReason, NoRoom, Refused, Unavailable
+from app.errors import FailureReason, NoRoom, ReelwebError, Refused, Unavailable
 from app.extent import Stored
 from app.index import removal
 from app.index.instances import Lost
@@ -84,7 +84,8 @@ async def _upload(
                     size += len(chunk)
                     _bound(size, tools.max_instance_bytes)
                     await upload.write(chunk)
-            scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
+            with _unforeseen():
+                scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
     except BaseException:
         await asyncio.shield(tools.index.pending.drop([key]))
@@ -98,12 +99,27 @@ async def _scanned(
     """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
     told = False
     async for chunk in chunks:
-        for _ in scanner.steps(chunk):
-            await asyncio.sleep(0)  # no header, however hostile, holds the event loop
+        with _unforeseen():
+            for _ in scanner.steps(chunk):
+                await asyncio.sleep(0)  # no header, however hostile, holds the event loop
         if not told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
             upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
             told = True
         yield chunk
+
+
+@contextmanager
+def _unforeseen() -> Iterator[None]:
+    """A fault of ours costs the instance that met it, not its neighbours."""
+    try:
+        yield
+    except ReelwebError:
+        raise
+    except Exception as error:
+        log.error("failed", error=type(error).__name__)  # noqa: TRY400 - a text may quote a value
+        raise Refused(
+            "The server failed to process the instance.", FailureReason.PROCESSING_FAILURE
+        ) from error
 
 
 def _bound(size: int, most: int | None) -> None:

@@ -107,7 +107,11 @@ def _references(dataset: DataSet, depth: int) -> Iterator[str]:
 def _with_character_set(dataset: DataSet) -> DataSet:
     """JSON is UTF-8, and so are the values that are made of it (PS3.18 F.2)."""
     told = dataset.get(tags.SPECIFIC_CHARACTER_SET)
-    if (isinstance(told, dict) and told.get("Value")) or not orjson.dumps(dataset).isascii():
+    try:
+        is_ascii = orjson.dumps(dataset).isascii()
+    except orjson.JSONEncodeError:  # deeper than any data set
+        raise Refused("The metadata are not in the DICOM JSON Model.") from None
+    if (isinstance(told, dict) and told.get("Value")) or not is_ascii:
         return {**dataset, tags.SPECIFIC_CHARACTER_SET: _UTF_8}
     return dataset
 

@@ -14,7 +14,7 @@ from app.dicom.elements import VRS
 from app.errors import FailureReason, Refused
 
 _MOST_ELEMENTS: Final = 2_000_000
-_DEEPEST: Final = 400  # of XML elements; a sequence adds three
+_DEEPEST: Final = 140  # XML elements; a sequence adds two
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _NAME_PARTS: Final = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 _INTEGERS: Final = frozenset(["IS", "SL", "SS", "SV", "UL", "US", "UV"])

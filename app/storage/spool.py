@@ -33,15 +33,19 @@ class Spools:
     """Metadata are parsed one at a time: what a hostile text becomes in memory is not multiplied."""
 
     def new(self) -> Spool:
-        """An empty one."""
-        return Spool(self)
+        """An empty one for what a client sends, which is bounded."""
+        return Spool(self, self.limit)
+
+    def unbounded(self) -> Spool:
+        """An empty one for what we say of it."""
+        return Spool(self, None)
 
 
 class Spool:
     """Written at its end, read anywhere; a context manager."""
 
-    def __init__(self, spools: Spools) -> None:
-        self._spools = spools
+    def __init__(self, spools: Spools, most: int | None) -> None:
+        self._spools, self._most = spools, most
         self._descriptor = -1
         self._written = 0  # bytes in the file
         self._held = bytearray()
@@ -64,20 +68,29 @@ class Spool:
 
     async def write(self, chunk: bytes | memoryview) -> None:
         """Append; Refused beyond the limit, NoRoom when the disk is full."""
-        if self.size + len(chunk) > self._spools.limit:
+        if self._most is not None and self.size + len(chunk) > self._most:
             raise Refused(
                 "The request holds more bulk data than this server puts aside.",
                 FailureReason.OUT_OF_RESOURCES,
             )
+        self.hold(chunk)
+        await self.settle()
+
+    def hold(self, chunk: bytes | memoryview) -> None:
+        """Append, in memory until `settle`."""
         self._held += chunk
-        if len(self._held) >= _IN_MEMORY:
-            held, self._held = self._held, bytearray()
-            written = asyncio.ensure_future(asyncio.to_thread(self._append, held))
-            try:
-                await asyncio.shield(written)
-            except asyncio.CancelledError:
-                await asyncio.wait([written])  # before its file is closed
-                raise
+
+    async def settle(self) -> None:
+        """Bring what is held to the file, if it is more than a little."""
+        if len(self._held) < _IN_MEMORY:
+            return
+        held, self._held = self._held, bytearray()
+        written = asyncio.ensure_future(asyncio.to_thread(self._append, held))
+        try:
+            await asyncio.shield(written)
+        except asyncio.CancelledError:
+            await asyncio.wait([written])  # before its file is closed
+            raise
 
     async def read(self, offset: int, length: int) -> bytes:
         """These bytes, all of them, in memory: the caller bounds `length`."""

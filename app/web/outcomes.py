@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app import store
 from app.dicom import dicom_json, native_writer
+from app.errors import NoRoom, Unavailable
 from app.storage.spool import Spool, Spools
 from app.web.accept import Offer
 
@@ -33,7 +34,7 @@ class Outcomes:
     def __init__(self, root_url: str, study: str | None, spools: Spools) -> None:
         self._root = root_url
         self._study, self._is_one_study = study or "", True
-        self._items = {tag: _Items(tag, spools.new()) for tag in (_FAILED, _REFERENCED, _OTHER)}
+        self._items = {tag: _Items(tag, spools.unbounded()) for tag in (_FAILED, _REFERENCED, _OTHER)}
         self._stack = AsyncExitStack()
         self._warned = False
         self._transient = True
@@ -57,21 +58,29 @@ class Outcomes:
     def __len__(self) -> int:
         return sum(items.count for items in self._items.values())
 
-    async def add(self, outcome: store.Outcome) -> None:
+    async def settle(self) -> None:
+        """Bring what is held to the spools, if it is more than a little."""
+        try:
+            for items in self._items.values():
+                await items.spool.settle()
+        except NoRoom as error:  # what is stored is stored: sent again, it is the same again
+            raise Unavailable(str(error)) from error
+
+    def add(self, outcome: store.Outcome) -> None:
         """Take one instance's outcome into the answer."""
         if outcome.failure is None:
-            await self._add_stored(outcome)
+            self._add_stored(outcome)
             return
         self._transient &= outcome.transient
         if len(self._sentences) < _MOST_SENTENCES and str(outcome.failure) not in self._sentences:
             self._sentences.append(str(outcome.failure))
         reason = {_FAILURE_REASON: dicom_json.attribute("US", int(outcome.failure.reason))}
         if outcome.head is None:
-            await self._items[_OTHER].add(reason)
+            self._items[_OTHER].add(reason)
         else:
-            await self._items[_FAILED].add(_reference(outcome) | reason)
+            self._items[_FAILED].add(_reference(outcome) | reason)
 
-    async def _add_stored(self, outcome: store.Outcome) -> None:
+    def _add_stored(self, outcome: store.Outcome) -> None:
         assert outcome.head is not None
         head = outcome.head
         self._is_one_study &= self._study in {"", head.study_instance_uid}
@@ -84,7 +93,7 @@ class Outcomes:
         if outcome.warning is not None:
             self._warned = True
             item[_WARNING_REASON] = dicom_json.attribute("US", outcome.warning)
-        await self._items[_REFERENCED].add(item)
+        self._items[_REFERENCED].add(item)
 
     def status(self) -> HTTPStatus:
         """200 all stored, 202 some, 409 none, 503 none because nothing could be kept just now."""
@@ -149,9 +158,9 @@ class _Items:
     def __init__(self, tag: str, spool: Spool) -> None:
         self.tag, self.spool, self.count = tag, spool, 0
 
-    async def add(self, item: dict[str, Any]) -> None:
+    def add(self, item: dict[str, Any]) -> None:
         self.count += 1
-        await self.spool.write(dicom_json.written(item) + b",\n")
+        self.spool.hold(dicom_json.written(item) + b",\n")
 
     async def joined(self) -> AsyncIterator[bytes]:
         """As the inside of a JSON array."""

@@ -59,7 +59,7 @@ def _sent(request: Request) -> MediaType:
 async def _store(request: Request, sent: MediaType, outcomes: Outcomes, study: str | None) -> None:
     tools, body = request.state["tools"], upload.received(request)
     if sent.type == DICOM:
-        await outcomes.add(await store.instance(tools, body, study, upload.expected(request)))
+        outcomes.add(await store.instance(tools, body, study, upload.expected(request)))
         return
     async with AsyncExitStack() as stack:
         parts = _Parts(request, outcomes, study, stack)
@@ -85,26 +85,25 @@ class _Parts:
         try:
             async for part in reader.parts():
                 await self._take(part)
+                await self._outcomes.settle()
         except multipart.Malformed as error:
             if not self._outcomes.stored:
                 raise
             self._composition = None
-            await self._outcomes.add(store.Outcome(None, Refused(str(error))))
+            self._outcomes.add(store.Outcome(None, Refused(str(error))))
 
     async def _take(self, part: multipart.Part) -> None:
         location = part.headers.get("content-location", "")
         sent = media_types.parse(part.headers.get("content-type") or (str(_OCTETS) if location else DICOM))
         if sent is not None and sent.type == DICOM:
-            await self._outcomes.add(
-                await store.instance(self._tools, part.chunks, self._study, self._expected)
-            )
+            self._outcomes.add(await store.instance(self._tools, part.chunks, self._study, self._expected))
         elif sent is not None and (location or sent.type in METADATA):
             await self.put_aside(sent, location, part.chunks)
         else:
             refusal = Refused(
                 "The part is neither application/dicom, nor metadata, nor has it a Content-Location."
             )
-            await self._outcomes.add(store.Outcome(None, refusal))
+            self._outcomes.add(store.Outcome(None, refusal))
 
     async def put_aside(
         self, sent: MediaType, location: str, chunks: AsyncIterator[bytes | memoryview]
@@ -120,10 +119,11 @@ class _Parts:
             else:
                 await self._composition.add_bulk(sent, location, chunks)
         except Refused as refusal:
-            await self._outcomes.add(store.refused(None, refusal))
+            self._outcomes.add(store.refused(None, refusal))
 
     async def finish(self) -> None:
         """All parts are here: the instances that they make."""
         if self._composition is not None:
             async for outcome in self._composition.outcomes(self._study):
-                await self._outcomes.add(outcome)
+                self._outcomes.add(outcome)
+                await self._outcomes.settle()

@@ -288,3 +288,36 @@ def test_a_value_that_is_too_long_for_its_vr_is_unknown() -> None:
     """PS3.5 6.2.2: the short form of Explicit VR cannot tell its length."""
     data = written(IDENTITY | {"00081080": {"vr": "LO", "Value": ["x" * 70000]}})
     assert b"\x08\x00\x80\x10UN\0\0\x70\x11\x01\0" in data
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("1.2"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["00081115", "7FE00010", "00280010", "00100010", "7fe00010", "x"])
+            | st.sampled_from(["vr", "Value", "InlineBinary", "BulkDataURI", "Alphabetic"]),
+            inner | st.sampled_from(["SQ", "OB", "PN", "US", "AT", "DS", "UN", "LO"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["00081115", "7FE00010", "00280010", "00100010", "00080005"]), junk))
+def test_any_json_is_written_or_refused(dataset: dict[str, Any]) -> None:
+    """Nothing else happens, whatever stands where."""
+    uris = {uri: Content((Span(0, 0),)) for uri in encoder.references(dataset) if len(uri) > 2}
+    try:
+        written(IDENTITY | dataset, uris)
+    except Refused:
+        return
+
+
+def test_what_nests_deeper_than_any_data_set_is_refused() -> None:
+    deep: Any = "x"
+    for _ in range(500):
+        deep = [deep]
+    with pytest.raises(Refused):
+        written(IDENTITY | {"00081030": {"vr": "LO", "Value": deep}})

@@ -14,6 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
+from app import store
+from app.dicom.scanner import Scan, Scanner
+from app.errors import NoRoom
+from app.storage import keys
+from app.storage.local import LocalStorage
+from app.storage.protocol import put
+from app.storage.room import Room
 from tests import make
 from tests.web import doors
 from tests.web.doors import STORED, URL, Archive, reasons
@@ -38,6 +45,10 @@ def head_of(length: int, content_type: str = MULTIPART, more: str = "Expect: 100
         f"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {length}\r\n{more}\r\n"
     ).encode()
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def chunked(content: bytes) -> Iterator[bytes]:
@@ -188,11 +199,51 @@ def test_a_sender_that_trickles_is_given_up(empty: str, tmp_path: Path) -> None:
                 continue
             except OSError:
                 break
-            if b"\r\n\r\n" in answer:
+            if answer.endswith(b"}"):
                 break
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"bytes a second" in answer
         assert not archive.objects()
+
+
+async def test_an_upload_ends_when_the_disk_is_almost_full(tmp_path: Path) -> None:
+    """Also one that did not tell its length; nothing of it is left."""
+    found = os.statvfs(tmp_path)
+    room = Room(found.f_bavail * found.f_frsize + (100 << 30))
+    async with LocalStorage(tmp_path, room=room) as storage:
+        with pytest.raises(NoRoom, match="REELWEB_LOW_DISK"):
+            await put(storage, keys.new(), bytes(4 << 20))
+    assert not files(tmp_path)
+
+
+def test_a_fault_of_ours_costs_one_instance(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0110, with the instance's name; its neighbours are stored, and nothing of the patient is logged."""
+
+    class Faulty(Scanner):
+        def close(self) -> Scan:
+            if self.head and self.head.series_instance_uid == "1.2.9":
+                raise ZeroDivisionError
+            return super().close()
+
+    monkeypatch.setattr(store, "Scanner", Faulty)
+    bad = make.instance(SeriesInstanceUID="1.2.9")
+    answer = post(archive, body(make.instance(), bad, make.instance()))
+    assert (answer.status_code, reasons(answer)) == (202, [0x0110])
+    assert len(answer.json()[STORED]["Value"]) == 2
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    ["a b", "=_?:/'()+,-.", 'q"\\u', "x" * 70, "-"],
+    ids=["blank", "odd", "quoted", "long", "dash"],
+)
+def test_a_boundary_may_be_any_that_can_be_quoted(archive: Archive, boundary: str) -> None:
+    """With preamble, epilogue and blanks behind its delimiters."""
+    quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
+    delimiter = f"\r\n--{boundary}".encode()
+    content = b"preamble" + delimiter + b"\t \r\n\r\n" + make.instance() + delimiter + b"--  \r\nepilogue"
+    answer = post(archive, content, f'multipart/related; boundary="{quoted}"; type="application/dicom"')
+    assert answer.status_code == 200, answer.text
 
 
 # --- addresses in the answer -----------------------------------------------------------------------------------
