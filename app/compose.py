@@ -190,8 +190,6 @@ class Composition:
         first = found[0]
         if any(one.transfer_syntax_uid != first.transfer_syntax_uid for one in found):
             raise Refused("The frames are not all in one transfer syntax.")
-        if not transfer_syntax.is_encapsulated(first.transfer_syntax_uid):
-            raise told.not_taken(frames[0].media_type)
         return first.transfer_syntax_uid, first.attributes | _counted(len(frames))
 
     async def _told(self, frame: Part) -> told.Told:

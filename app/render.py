@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import orjson
 
 from app import retrieve
-from app.dicom import transfer_syntax
+from app.dicom import sop_class, tags, transfer_syntax
 from app.errors import NotAcceptable
 from app.extent import Extent, Extents, joined
 from app.index import metadata, renditions
@@ -37,12 +38,16 @@ class Video:
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
     """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say.
 
-    A video has one so far, its poster; raises as `video` does.
+    A video has one so far, its poster; raises as `video` does. NotAcceptable when there is no picture at all.
     """
     if transfer_syntax.is_video(located.transfer_syntax_uid):
         if number != 1:
             raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
         return await _poster(tools, located, options)
+    if not located.number_of_frames:
+        raise NotAcceptable(
+            f"The instance has no picture ({sop_class.name(located.sop_class_uid)}); it can be retrieved as stored."
+        )
     data, image, bit_offset = await _frame(tools, located, number)
     return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
 
@@ -103,6 +108,25 @@ async def video(tools: Tools, located: Located) -> Video:
         sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
     )
     return Video(extents, made.media_type, made.sha256.hex()[:16])
+
+
+async def document(tools: Tools, located: Located) -> Extents | bytes:
+    """The encapsulated document as it was stored, without the byte that pads it (PS3.3 C.24.2)."""
+    told = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
+    element = told.get(tags.ENCAPSULATED_DOCUMENT, {})
+    length = (told.get(tags.ENCAPSULATED_DOCUMENT_LENGTH, {}).get("Value") or [None])[0]
+    if "InlineBinary" in element:
+        content = b64decode(element["InlineBinary"])
+        return content[: _unpadded(len(content), length)]
+    if "BulkDataURI" not in element:
+        raise NotAcceptable("The instance holds no document.")
+    value = await retrieve.bulkdata(tools, located, tags.ENCAPSULATED_DOCUMENT)
+    return value.extents.slice(0, _unpadded(value.extents.length, length))
+
+
+def _unpadded(stored: int, told: object) -> int:
+    """What the sender says is believed where it can be true: at most one byte pads (PS3.5 6.2)."""
+    return stored - 1 if told == stored - 1 else stored
 
 
 def _own(made: Rendition) -> Extents:

@@ -25,6 +25,7 @@ _LOSSY_METHODS: Final = {
     transfer_syntax.JPEG_2000: "ISO_15444_1",
     transfer_syntax.HTJ2K: "ISO_15444_15",
 }
+_OCTETS: Final = "application/octet-stream"
 _COD: Final = 0xFF52
 _CAP: Final = 0xFF50
 
@@ -41,25 +42,29 @@ class Told:
 
 def compressed(media_type: str, transfer_syntax_uid: str, head: bytes, size: int) -> Told:
     """Of a part of `size` bytes that begins with `head`; a transfer syntax that was named with it stands."""
-    read = _READERS.get(media_type)
+    named = "" if transfer_syntax_uid == "*" else transfer_syntax_uid
+    kind = transfer_syntax.media_type(named).lower() if named else media_type
+    if media_type not in {kind, _OCTETS, ""}:
+        raise not_taken()
+    read = _READERS.get(kind)
     if read is None:
-        syntax = transfer_syntax_uid or _DEFAULTS.get(media_type, "")
-        if not syntax:
-            raise not_taken(media_type)
+        syntax = named or _DEFAULTS.get(kind, "")
+        if not transfer_syntax.is_encapsulated(syntax):
+            raise not_taken()
         return Told(syntax, 0, size)
     try:
         told = read(head, size)
     except NotAcceptable as error:
-        raise Refused(f"A part of type {media_type} cannot be understood: {error}") from error
-    syntax = transfer_syntax_uid or told.transfer_syntax_uid
+        raise Refused(f"A part of type {kind} cannot be understood: {error}") from error
+    syntax = named or told.transfer_syntax_uid
     attributes = told.attributes | _lossy(syntax) if told.attributes else {}
     return Told(syntax, told.start, told.length, attributes)
 
 
-def not_taken(media_type: str) -> Refused:
+def not_taken() -> Refused:
     """Pixel Data of a type that no transfer syntax has."""
     return Refused(
-        f"No transfer syntax is known for Pixel Data of type {media_type}.",
+        "Pixel Data came in a media type that has no transfer syntax, or not the one that was named.",
         FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED,
     )
 

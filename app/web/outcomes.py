@@ -92,7 +92,7 @@ class Outcomes:
         item = _reference(outcome) | {_RETRIEVE_URL: dicom_json.attribute("UR", url)}
         if outcome.warning is not None:
             self._warned = True
-            item[_WARNING_REASON] = dicom_json.attribute("US", outcome.warning)
+            item[_WARNING_REASON] = dicom_json.attribute("US", int(outcome.warning))
         self._items[_REFERENCED].add(item)
 
     def status(self) -> HTTPStatus:

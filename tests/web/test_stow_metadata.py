@@ -234,6 +234,14 @@ def test_frames_may_come_one_by_one(archive: Archive) -> None:
     assert got.content.rstrip(b"\0") == frames[1]
 
 
+@pytest.mark.parametrize(
+    "media_type", ["image/jpeg; transfer-syntax=*", f"{OCTETS}; transfer-syntax=1.2.840.10008.1.2.4.50"]
+)
+def test_octets_of_a_named_transfer_syntax_tell_the_same(archive: Archive, media_type: str) -> None:
+    _, read = made(post(archive, json(pictured()), (media_type, "p", picture("JPEG", GREY))))
+    assert (str(read.file_meta.TransferSyntaxUID), read.Rows) == ("1.2.840.10008.1.2.4.50", 24)
+
+
 def test_a_named_transfer_syntax_stands(archive: Archive) -> None:
     rle = imagecodecs.packbits_encode(GREY.tobytes())
     header = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56)
@@ -276,6 +284,14 @@ def test_a_document_tells_its_type_and_length(archive: Archive) -> None:
         pytest.param([json(pictured()), ("image/png", "p", b"\x89PNG")], FAILED, 0xC000, id="no PNG"),
         pytest.param([json(pictured()), ("image/gif", "p", b"GIF89a")], FAILED, 0xC000, id="no GIF"),
         pytest.param([json(pictured()), ("image/bmp", "p", b"BM")], FAILED, 0xC122, id="no transfer syntax"),
+        pytest.param(
+            [json(pictured()), ("image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.90", "p", picture("JPEG", GREY))],
+            FAILED, 0xC122, id="another type's transfer syntax",
+        ),
+        pytest.param(
+            [json(pictured()), ("image/jxl; transfer-syntax=1.2.840.10008.1.2.1", "p", b"x")],
+            FAILED, 0xC122, id="a native transfer syntax",
+        ),
         pytest.param(
             [json(pictured()), ("image/jpeg", "p", picture("JPEG", GREY, progressive=True))], FAILED, 0xC122,
             id="progressive",
