@@ -128,10 +128,11 @@ class Composition:
         head = None
         try:
             async with self._tools.spools.turn:
-                dataset = await self._parsed(span)
-                head = _head(dataset)
-                pieces = await self._composed(dataset, is_quick=span.length <= _QUICK)
-                del dataset
+                with store.unforeseen():
+                    dataset = await self._parsed(span)
+                    head = _head(dataset)
+                    pieces = await self._composed(dataset, is_quick=span.length <= _QUICK)
+                    del dataset
         except Refused as refusal:
             return store.refused(head, refusal)
         except Unavailable as error:  # too many pictures to decode just now

@@ -88,7 +88,7 @@ async def _upload(
                     size += len(chunk)
                     _bound(size, tools.max_instance_bytes)
                     await upload.write(chunk)
-            with _unforeseen():
+            with unforeseen():
                 scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
     except BaseException:
@@ -104,7 +104,7 @@ async def _scanned(
     """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
     told = False
     async for chunk in chunks:
-        with _unforeseen():
+        with unforeseen():
             for _ in scanner.steps(chunk):
                 await asyncio.sleep(0)  # no header, however hostile, holds the event loop
         if not told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
@@ -114,7 +114,7 @@ async def _scanned(
 
 
 @contextmanager
-def _unforeseen() -> Iterator[None]:
+def unforeseen() -> Iterator[None]:
     """A fault of ours costs the instance that met it, not its neighbours."""
     try:
         yield

@@ -40,7 +40,15 @@ def native(media_type: str, data: bytes) -> Native:
     """The decoded picture; transparency is dropped, as the clause says, and indexed colours become RGB."""
     try:
         return _png(data) if media_type == "image/png" else _gif(data)
-    except (ValueError, OSError, struct.error, imagecodecs.PngError, SyntaxError, IndexError) as error:
+    except (
+        ValueError,
+        OSError,
+        struct.error,
+        imagecodecs.PngError,
+        SyntaxError,
+        IndexError,
+        Picture.DecompressionBombError,
+    ) as error:
         raise Refused(f"A part of type {media_type} cannot be decoded.") from error
 
 
@@ -56,6 +64,7 @@ def _png(data: bytes) -> Native:
 
 
 def _gif(data: bytes) -> Native:
+    _bound(int.from_bytes(data[6:8], "little") * int.from_bytes(data[8:10], "little"))
     frames: list[Array] = []
     with Picture.open(BytesIO(data), formats=["GIF"]) as picture:
         for number, frame in enumerate(ImageSequence.Iterator(picture), 1):

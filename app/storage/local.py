@@ -25,6 +25,7 @@ from app.storage.room import Room
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+_FRESH_S: Final = 1.0
 _PAGE: Final = 1000  # objects listed in one visit to a thread
 
 
@@ -54,6 +55,8 @@ class LocalStorage:
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
         self._room = room
+        self._free: int | None = None
+        self._stale = 0.0  # when to ask again what is free
         self._nowait = False
 
     async def __aenter__(self) -> Self:
@@ -74,7 +77,11 @@ class LocalStorage:
 
     async def admit(self, expected: int | None) -> None:
         """Raise `NoRoom` when so many bytes would reach the mark that is to stay free."""
-        await self._reading(self._room.check, self._root, expected or 0)
+        now = asyncio.get_running_loop().time()
+        if now > self._stale:
+            self._free = await self._reading(self._room.free, self._root)
+            self._stale = now + _FRESH_S
+        self._room.judge(self._free, expected or 0)
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""

@@ -17,11 +17,19 @@ class Room:
 
     def check(self, folder: Path, wanted: int) -> None:
         """NoRoom when `wanted` bytes more would reach the mark; a call of microseconds."""
+        self.judge(self.free(folder), wanted)
+
+    def free(self, folder: Path) -> int | None:
+        """What is free where the folder lies; None where nobody asks for it, or it cannot be told."""
         if not self.spare:
-            return
+            return None
         try:
             found = os.statvfs(folder)
         except OSError:
-            return  # whoever writes there will hear of it
-        if found.f_bavail * found.f_frsize < self.spare + wanted:
+            return None  # whoever writes there will hear of it
+        return found.f_bavail * found.f_frsize
+
+    def judge(self, free: int | None, wanted: int) -> None:
+        """NoRoom when `wanted` bytes of what is free would reach the mark."""
+        if free is not None and free < self.spare + wanted:
             raise NoRoom("The disk has less room left than REELWEB_LOW_DISK keeps free.")
