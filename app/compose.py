@@ -1,14 +1,14 @@
 """Make instances of metadata and bulk data that come apart, and keep each (PS3.18 10.5.1.4, 10.5.2).
 
 An element's length stands before its bytes, and what a picture tells of itself stands before the picture: so the
-parts wait in a spool, in whatever order they come. Then each instance streams from there into `store.instance`,
+parts wait in a spool, in whatever order they come. Then each instance streams from there into `store.instance`
 like any other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,6 +31,7 @@ JSON: Final = "application/dicom+json"
 XML: Final = "application/dicom+xml"
 _SLICE: Final = 16 << 10
 _QUICK: Final = 16 << 10  # bytes of metadata that are parsed on the loop
+_MOST_MEMBERS: Final = 1_000_000  # and values: each is many times its text in memory
 _OCTETS: Final = frozenset({"application/octet-stream", ""})
 _DOCUMENT: Final = "00420011"
 
@@ -43,6 +44,14 @@ class Part:
     media_type: str
     transfer_syntax_uid: str
     is_used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An instance to be kept, as a file that is read while it is made; which one it is, where that is told."""
+
+    head: Head | None
+    chunks: AsyncIterator[memoryview]
 
 
 Parts = dict[str, list[Part]]
@@ -104,10 +113,10 @@ class Composition:
         syntax = media.parameters.get("transfer-syntax", "")
         self._parts.setdefault(self._address(location), []).append(Part(span, media.type, syntax))
 
-    async def outcomes(self, study: str | None) -> AsyncIterator[store.Outcome]:
-        """Each instance kept in turn; then what came and belongs to none of them."""
+    async def instances(self) -> AsyncIterator[Made | store.Outcome]:
+        """Each instance in turn, or why it cannot be made; then what came and belongs to none of them."""
         for span in self._metadata:
-            yield await self._kept(span, study)
+            yield await self._made(span)
         for parts in self._parts.values():
             for _ in [part for part in parts if not part.is_used]:
                 yield store.Outcome(None, Refused("No metadata of the request name this bulk data."))
@@ -124,7 +133,7 @@ class Composition:
         except ValueError:
             return location
 
-    async def _kept(self, span: Span, study: str | None) -> store.Outcome:
+    async def _made(self, span: Span) -> Made | store.Outcome:
         head = None
         try:
             async with self._tools.spools.turn:
@@ -137,11 +146,12 @@ class Composition:
             return store.refused(head, refusal)
         except Unavailable as error:  # too many pictures to decode just now
             return store.Outcome(head, NoRoom(str(error)), transient=True)
-        outcome = await store.instance(self._tools, self._bytes(pieces), study)
-        return outcome if outcome.head or not head else replace(outcome, head=head)
+        return Made(head, self._bytes(pieces))
 
     async def _parsed(self, span: Span) -> dict[str, Any]:
         text = await self._spool.read(span.offset, span.length)
+        if len(text) > _QUICK and text.count(b",") + text.count(b":") > _MOST_MEMBERS:
+            raise Refused("The metadata have too many members.", FailureReason.OUT_OF_RESOURCES)
         try:
             found = orjson.loads(text) if len(text) <= _QUICK else await asyncio.to_thread(orjson.loads, text)
         except orjson.JSONDecodeError:
@@ -214,13 +224,15 @@ class Composition:
         await self._spool.write(data)
         return span
 
-    async def _bytes(self, pieces: Iterable[encoder.Piece]) -> AsyncIterator[bytes]:
-        for piece in pieces:
+    async def _bytes(self, pieces: list[encoder.Piece]) -> AsyncIterator[memoryview]:
+        pieces.reverse()
+        while pieces:  # none is held longer than it takes to hand it on
+            piece = pieces.pop()
             if isinstance(piece, bytes):
-                yield piece
+                yield memoryview(piece)
                 continue
             async for chunk in self._spool.pieces(piece.offset, piece.length):
-                yield chunk
+                yield memoryview(chunk)
 
 
 async def _sliced(chunks: AsyncIterator[bytes | memoryview]) -> AsyncIterator[memoryview]:

@@ -157,6 +157,13 @@ class Settings(BaseSettings):
 
     # how long, how many
     workers: int = Field(default=1, ge=1, le=64, description="Web processes")
+    parts_ahead: int = Field(
+        default=16,
+        ge=0,
+        le=1000,
+        description="Instances that a web process has read and not yet kept, beyond one in each request; "
+        "up to 1 MiB each",
+    )
     upload_idle_timeout_s: Seconds = Field(
         default=60, description="An upload that sends nothing for so long is ended"
     )

@@ -29,7 +29,7 @@ from app.storage.s3_multipart import Keys
 from app.storage.spool import Spools
 from app.tools import Tools
 from app.upkeep import sweep
-from app.web import access, connection
+from app.web import access, ahead, connection
 from app.web.app import create
 from app.web.places import Uploads
 from app.web.recent import Recent
@@ -109,6 +109,7 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
                     "policy": policy,
                     "uploads": Uploads(settings.max_uploads),
                     "videos": Recent(),
+                    "room": ahead.Room(settings.parts_ahead),
                 }
         except Exception as error:
             failed(error)
@@ -150,7 +151,8 @@ def _journal(storage: Storage) -> index.Journal:
 
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
-        return LocalStorage(settings.storage_folder, readers=settings.storage_threads, room=_room(settings))
+        threads = settings.storage_threads
+        return LocalStorage(settings.storage_folder, writers=threads, readers=threads, room=_room(settings))
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
     bucket = Bucket(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from binascii import Error as NotBase64
 from binascii import a2b_base64
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from struct import error, pack
@@ -149,7 +149,7 @@ def _tag(name: str) -> str:
 
 
 def _element(tag: str, attribute: DataSet, contents: Contents, depth: int) -> Iterator[Piece]:
-    vr = attribute.get("vr") or tags.vr_of(tag) or "UN"
+    vr = attribute.get("vr")
     if not isinstance(vr, str) or vr not in VRS:
         raise _wrong(tag)
     if vr == "SQ":
@@ -234,17 +234,21 @@ def _pad(vr: str) -> bytes:
 
 
 def _value(tag: str, vr: str, attribute: DataSet) -> bytes:
+    values = attribute.get("Value") or []
+    if not isinstance(values, list):
+        raise _wrong(tag)
     try:
         if "InlineBinary" in attribute:
             return a2b_base64(attribute["InlineBinary"] or "", strict_mode=True)
-        values = attribute.get("Value") or []
         return _written(tag, vr, values) if values else b""
     except (NotBase64, error, ValueError, TypeError, AttributeError, OverflowError):
         raise _wrong(tag) from None
 
 
-def _written(tag: str, vr: str, values: Iterable[Any]) -> bytes:
+def _written(tag: str, vr: str, values: list[Any]) -> bytes:
     code = _CODES.get(vr)
+    if code and tag not in tags.LUT_DESCRIPTORS and not any(isinstance(value, str) for value in values):
+        return pack(f"<{len(values)}{code}", *values)
     if code:
         return b"".join(pack(f"<{_code(tag, code, at)}", _number(value)) for at, value in enumerate(values))
     if vr == "AT":

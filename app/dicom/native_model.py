@@ -13,7 +13,7 @@ from app.dicom import tags
 from app.dicom.elements import VRS
 from app.errors import FailureReason, Refused
 
-_MOST_ELEMENTS: Final = 2_000_000
+_MOST_ELEMENTS: Final = 500_000
 _DEEPEST: Final = 140  # XML elements; a sequence adds two
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _NAME_PARTS: Final = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
@@ -93,9 +93,7 @@ class Reader:
 
     def _begin_attribute(self, attributes: dict[str, str]) -> None:
         tag, vr = attributes.get("tag", "").upper(), attributes.get("vr", "")
-        if vr not in VRS:
-            vr = tags.vr_of(tag) or "UN" if len(tag) == 8 and not vr else ""
-        if not vr:
+        if vr not in VRS or len(tag) != 8:
             raise Refused("The metadata have an attribute without a tag, or of no VR.")
         self._attributes.append({"vr": vr})
         self._datasets[-1][self._placed(tag, attributes.get("privateCreator", ""))] = self._attributes[-1]

@@ -50,7 +50,7 @@ class LocalStorage:
         self._root = Path(root).absolute()
         self._temporary = self._root / keys.TEMPORARY
         self._sweep = sweep
-        self._folders = Folders(self._root)
+        self._folders = Folders(str(self._root))
         self._files = OpenFiles(open_files)
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
@@ -72,8 +72,8 @@ class LocalStorage:
 
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread."""
-        temporary = self._temporary / str(uuid7())
-        return LocalUpload(key, Target(temporary, self._path(key), self._folders, self._room), self._writers)
+        temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
+        return LocalUpload(key, Target(temporary, final, self._folders, self._room), self._writers)
 
     async def admit(self, expected: int | None) -> None:
         """Raise `NoRoom` when so many bytes would reach the mark that is to stay free."""

@@ -15,11 +15,11 @@ class Room:
 
     spare: int = 0
 
-    def check(self, folder: Path, wanted: int) -> None:
+    def check(self, folder: Path | str, wanted: int) -> None:
         """NoRoom when `wanted` bytes more would reach the mark; a call of microseconds."""
         self.judge(self.free(folder), wanted)
 
-    def free(self, folder: Path) -> int | None:
+    def free(self, folder: Path | str) -> int | None:
         """What is free where the folder lies; None where nobody asks for it, or it cannot be told."""
         if not self.spare:
             return None

@@ -11,6 +11,7 @@ from app.render import Video
 from app.tools import Tools
 from app.web import access
 from app.web.accept import MediaRange, asked
+from app.web.ahead import Room
 from app.web.places import Uploads
 from app.web.recent import Recent
 
@@ -22,6 +23,7 @@ class State(TypedDict):
     policy: access.Policy
     uploads: Uploads
     videos: Recent[tuple[Located, Video]]
+    room: Room
 
 
 Request = _Request[State]

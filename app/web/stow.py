@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from starlette.responses import Response
@@ -12,8 +14,10 @@ from app import compose, store
 from app.compose import Composition
 from app.dicom import media_types, uids
 from app.dicom.media_types import MediaType
+from app.dicom.scanner import Head
 from app.errors import BadRequest, Refused
 from app.web import accept, multipart, upload
+from app.web.ahead import Ahead
 from app.web.outcomes import JSON, OFFERS, Outcomes
 from app.web.problems import UnsupportedMediaType
 from app.web.state import Request, accepted, root
@@ -21,6 +25,7 @@ from app.web.state import Request, accepted, root
 DICOM: Final = "application/dicom"
 METADATA: Final = frozenset({compose.JSON, compose.XML})
 _TAKEN: Final = {DICOM} | METADATA
+_NEITHER: Final = "The part is neither application/dicom, nor metadata, nor has it a Content-Location."
 _OCTETS: Final = MediaType("application/octet-stream")
 
 
@@ -63,11 +68,13 @@ async def _store(request: Request, sent: MediaType, outcomes: Outcomes, study: s
         return
     async with AsyncExitStack() as stack:
         parts = _Parts(request, outcomes, study, stack)
-        if sent.type in METADATA:
-            await parts.put_aside(sent, "", body)
-        else:
-            await parts.take_all(multipart.Reader(body, sent.parameters.get("boundary", "")))
-        await parts.finish()
+        try:
+            async with Ahead(request.state["room"], outcomes.add) as ahead:
+                await parts.take(sent, body, ahead)
+        except multipart.Malformed as error:
+            if not outcomes.stored:
+                raise
+            outcomes.add(store.Outcome(None, Refused(str(error))))  # what came before it stays, and is told
 
 
 class _Parts:
@@ -76,36 +83,38 @@ class _Parts:
     def __init__(
         self, request: Request, outcomes: Outcomes, study: str | None, stack: AsyncExitStack
     ) -> None:
-        self._request, self._outcomes, self._study, self._stack = request, outcomes, study, stack
-        self._tools, self._expected = request.state["tools"], upload.expected(request)
+        self._request, self._outcomes, self._stack = request, outcomes, stack
+        self._tools = request.state["tools"]
+        self._keep = partial(store.instance, self._tools, study=study)
         self._composition: Composition | None = None
 
-    async def take_all(self, reader: multipart.Reader) -> None:
-        """Every part in turn; what came before a body breaks off stays, and is told."""
-        try:
-            async for part in reader.parts():
-                await self._take(part)
+    async def take(self, sent: MediaType, body: AsyncIterator[bytes], ahead: Ahead[store.Outcome]) -> None:
+        """Everything in turn; at its end the instances that metadata and bulk data make."""
+        if sent.type in METADATA:
+            await self._put_aside(sent, "", body)
+        else:
+            async for part in multipart.Reader(body, sent.parameters.get("boundary", "")).parts():
+                await self._take(part, ahead)
                 await self._outcomes.settle()
-        except multipart.Malformed as error:
-            if not self._outcomes.stored:
-                raise
-            self._composition = None
-            self._outcomes.add(store.Outcome(None, Refused(str(error))))
+        if self._composition is not None:
+            async for made in self._composition.instances():
+                if isinstance(made, store.Outcome):
+                    await ahead.add(_nothing(), partial(_told, made))
+                else:
+                    await ahead.add(made.chunks, partial(self._keep_made, made.head))
+                await self._outcomes.settle()
 
-    async def _take(self, part: multipart.Part) -> None:
+    async def _take(self, part: multipart.Part, ahead: Ahead[store.Outcome]) -> None:
         location = part.headers.get("content-location", "")
         sent = media_types.parse(part.headers.get("content-type") or (str(_OCTETS) if location else DICOM))
         if sent is not None and sent.type == DICOM:
-            self._outcomes.add(await store.instance(self._tools, part.chunks, self._study, self._expected))
+            await ahead.add(part.chunks, partial(self._keep, expected=upload.expected(self._request)))
         elif sent is not None and (location or sent.type in METADATA):
-            await self.put_aside(sent, location, part.chunks)
+            await self._put_aside(sent, location, part.chunks)
         else:
-            refusal = Refused(
-                "The part is neither application/dicom, nor metadata, nor has it a Content-Location."
-            )
-            self._outcomes.add(store.Outcome(None, refusal))
+            await ahead.add(part.chunks, partial(_told, store.Outcome(None, Refused(_NEITHER))))
 
-    async def put_aside(
+    async def _put_aside(
         self, sent: MediaType, location: str, chunks: AsyncIterator[bytes | memoryview]
     ) -> None:
         """Metadata or bulk data; what cannot be is told."""
@@ -121,9 +130,16 @@ class _Parts:
         except Refused as refusal:
             self._outcomes.add(store.refused(None, refusal))
 
-    async def finish(self) -> None:
-        """All parts are here: the instances that they make."""
-        if self._composition is not None:
-            async for outcome in self._composition.outcomes(self._study):
-                self._outcomes.add(outcome)
-                await self._outcomes.settle()
+    async def _keep_made(self, head: Head | None, chunks: AsyncIterator[memoryview]) -> store.Outcome:
+        """A refusal that comes before the scanner knows the instance has its name from the metadata."""
+        outcome = await self._keep(chunks)
+        return outcome if outcome.head else replace(outcome, head=head)
+
+
+async def _told(outcome: store.Outcome, _chunks: AsyncIterator[memoryview]) -> store.Outcome:
+    return outcome
+
+
+async def _nothing() -> AsyncIterator[memoryview]:
+    return
+    yield

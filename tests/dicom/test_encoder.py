@@ -229,6 +229,8 @@ def test_bulk_data_may_lie_inside_of_sequences() -> None:
     "attribute",
     [
         pytest.param({"vr": "XX", "Value": ["x"]}, id="no VR"),
+        pytest.param({"Value": ["x"]}, id="a VR that is missing"),
+        pytest.param({"vr": "LO", "Value": "x"}, id="text for a list"),
         pytest.param({"vr": "US", "Value": [70000]}, id="too large"),
         pytest.param({"vr": "US", "Value": ["x"]}, id="text for a number"),
         pytest.param({"vr": "US", "Value": [None]}, id="nothing for a number"),

@@ -70,8 +70,8 @@ def test_each_kind_of_content_is_read(xml: str, json: dict[str, Any]) -> None:
     assert read(xml) == {"00081030": json}
 
 
-def test_the_namespace_and_the_vr_may_be_missing() -> None:
-    assert read('<DicomAttribute tag="00100010"/>', attributes="") == {"00100010": {"vr": "PN"}}
+def test_the_namespace_may_be_missing() -> None:
+    assert read('<DicomAttribute tag="00100010" vr="PN"/>', attributes="") == {"00100010": {"vr": "PN"}}
 
 
 def test_a_private_attribute_stands_in_its_creators_block() -> None:
@@ -106,7 +106,8 @@ def test_no_document_type_is_taken(head: str) -> None:
     "inner",
     [
         pytest.param("<Value/>", id="a value of nothing"),
-        pytest.param("<DicomAttribute/>", id="no tag"),
+        pytest.param('<DicomAttribute vr="LO"/>', id="no tag"),
+        pytest.param('<DicomAttribute tag="00100010"/>', id="a VR that is missing"),
         pytest.param(attribute("<Other/>"), id="another element"),
         pytest.param(attribute('<BulkData uri=""/>'), id="no URI"),
         pytest.param(attribute('<Value number="2"/><Value number="1"/>'), id="falling numbers"),

@@ -58,8 +58,8 @@ async def test_new_folders_are_synced_up_to_the_root(tmp_path: Path, monkeypatch
     synced: list[Path] = []
     sync = folders.sync
 
-    def recorded(folder: Path) -> None:
-        synced.append(folder)
+    def recorded(folder: str) -> None:
+        synced.append(Path(folder))
         sync(folder)
 
     monkeypatch.setattr(folders, "sync", recorded)

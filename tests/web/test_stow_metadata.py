@@ -355,6 +355,13 @@ def test_what_is_put_aside_has_limits(empty: str, tmp_path: Path) -> None:
         assert not [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
 
 
+def test_metadata_of_very_many_values_are_refused(archive: Archive) -> None:
+    """Each value is many times its text in memory."""
+    values = b'[{"00091001":{"vr":"US","Value":[' + b"1," * 1_000_001 + b"1]}}]"
+    answer = post(archive, (JSON, "", values))
+    assert (answer.status_code, reasons(answer, OTHER)) == (409, [0xA700])
+
+
 def test_large_bulk_data_pass_through_a_file_and_come_out_whole(archive: Archive) -> None:
     """Larger than what is held in memory, odd in length."""
     data = np.random.default_rng(7).bytes(5_000_001)
