@@ -31,7 +31,7 @@ JSON: Final = "application/dicom+json"
 XML: Final = "application/dicom+xml"
 _SLICE: Final = 16 << 10
 _QUICK: Final = 16 << 10  # bytes of metadata that are parsed on the loop
-_MOST_MEMBERS: Final = 1_000_000  # and values: each is many times its text in memory
+_MOST_MEMBERS: Final = 500_000  # and values: each is many times its text in memory
 _OCTETS: Final = frozenset({"application/octet-stream", ""})
 _DOCUMENT: Final = "00420011"
 
