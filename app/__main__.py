@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import app
+from app import metrics, supervisor, tokens
 from app import settings as knobs
-from app import supervisor, tokens
 from app.embedded import CannotStart, process
 from app.errors import ReelwebError
 
@@ -32,22 +32,25 @@ commands = typer.Typer(
 )
 
 
+_CANNOT = 2  # of verify and reindex, whose 1 means that something is not well
+
+
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
     if wanted:
         typer.echo(f"reelweb {app.__version__}")
         raise typer.Exit
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, status: int = 1) -> NoReturn:
     typer.echo("\n".join(f"reelweb: {line}" for line in sentence.splitlines()), err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
-def _settings() -> knobs.Settings:
+def _settings(status: int = 1) -> knobs.Settings:
     try:
         return knobs.read()
     except knobs.SettingsError as error:
-        _fail(str(error))
+        _fail(str(error), status)
 
 
 @commands.callback()
@@ -112,12 +115,22 @@ def verify(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Look at lengths only, read nothing.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Make instances of complete objects that were never acknowledged.")
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop-unacknowledged", help="Remove them, after REELWEB_GRACE_S.")
+    ] = False,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Read at most so many MiB a second.")] = None,
 ) -> None:
     """Compare every row, object and record, also while the server runs. Status 1: something is not well."""
     from app.upkeep import verify as verifying
 
-    wishes = verifying.Wishes(repair, quick, rate and rate * (1 << 20))
+    if adopt and drop:
+        raise typer.BadParameter("--adopt and --drop-unacknowledged contradict each other.")
+    wishes = verifying.Wishes(
+        repair, quick, rate and rate * (1 << 20), "adopt" if adopt else "drop" if drop else "keep"
+    )
     _upkeep("verify", lambda tools, report: verifying.run(tools, wishes, report), alone=False)
 
 
@@ -141,7 +154,7 @@ def reindex(
 
 
 def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
-    settings = _settings()
+    settings = _settings(_CANNOT)
 
     async def run() -> int:
         async with supervisor.database(settings, alone=alone) as dsn:
@@ -150,8 +163,7 @@ def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
     try:
         found = asyncio.run(run())
     except (ReelwebError, CannotStart, OSError) as error:
-        typer.echo(f"reelweb: {error}", err=True)
-        raise typer.Exit(2) from None
+        _fail(str(error), _CANNOT)
     raise typer.Exit(1 if found else 0)
 
 
@@ -187,6 +199,7 @@ def token(
 @commands.command(hidden=True)
 def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> None:
     """Answer requests that come to an inherited socket."""
+    metrics.reserve()
     from app import wiring
 
     wiring.serve_web(_settings(), fd)
@@ -195,6 +208,7 @@ def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> No
 @commands.command(hidden=True)
 def jobs() -> None:
     """Make renditions and sweep."""
+    metrics.reserve()
     from app import wiring
 
     wiring.run_jobs(_settings())

@@ -124,6 +124,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Most bytes of what is made from instances; unused first out",
     )
+    disk_reserve: ByteSize = Field(
+        default=ByteSize(1 << 30),
+        ge=0,
+        description="Uploads are refused when the folder has less room left; of a small disk, a twentieth of it",
+    )
     max_instance_bytes: ByteSize | None = Field(
         default=None, gt=0, description="A larger instance is refused; unset: no limit"
     )
@@ -145,11 +150,6 @@ class Settings(BaseSettings):
         default=ByteSize(64 << 30),
         gt=0,
         description="Most bytes of a request with metadata and bulk data apart, which wait below DATA_DIR",
-    )
-    low_disk: ByteSize = Field(
-        default=ByteSize(1 << 30),
-        ge=0,
-        description="Uploads are refused before the disk has less than this left; 0: when it is full",
     )
     bulk_threshold: ByteSize = Field(
         default=ByteSize(1024), ge=0, description="Longer binary values become bulk data"

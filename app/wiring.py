@@ -49,6 +49,7 @@ def serve_web(settings: Settings, fd: int) -> None:
         web(settings, failures.append),
         loop="uvloop",
         http=connection.Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -141,7 +142,7 @@ async def tools(settings: Settings, *, rebuilds: bool = False) -> AsyncIterator[
             settings.on_conflict,
             settings.max_instance_bytes,
             settings.rendition_wait_s,
-            Spools(settings.data_dir / "spool", settings.upload_spool_bytes, _room(settings)),
+            Spools(settings.data_dir / "spool", settings.upload_spool_bytes, Room(settings.disk_reserve)),
         )
 
 
@@ -152,7 +153,9 @@ def _journal(storage: Storage) -> index.Journal:
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
         threads = settings.storage_threads
-        return LocalStorage(settings.storage_folder, writers=threads, readers=threads, room=_room(settings))
+        return LocalStorage(
+            settings.storage_folder, writers=threads, readers=threads, reserve=settings.disk_reserve
+        )
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
     bucket = Bucket(
@@ -167,10 +170,6 @@ def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
         settings.s3_timeout_s,
     )
     return ObjectStorage(bucket, signer=Keys.of(os.environ), budget=settings.s3_upload_memory)
-
-
-def _room(settings: Settings) -> Room:
-    return Room(settings.low_disk)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -15,11 +15,11 @@ from typing import Final, Self, TypeVar, TypeVarTuple, Unpack
 
 from uuid_utils import uuid7
 
-from app.errors import NotFound, Unavailable
+from app.errors import NoRoom, NotFound, Unavailable
 from app.storage import keys, local_files
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
-from app.storage.local_upload import LocalUpload, Target
+from app.storage.local_upload import FULL, LocalUpload, Target
 from app.storage.protocol import SHORTER, Entry, Pieces
 from app.storage.room import Room
 
@@ -45,7 +45,7 @@ class LocalStorage:
         writers: int = 4,
         readers: int = 8,
         open_files: int = 512,
-        room: Room = Room(),  # noqa: B008 - frozen
+        reserve: int = 0,
     ) -> None:
         self._root = Path(root).absolute()
         self._temporary = self._root / keys.TEMPORARY
@@ -54,9 +54,9 @@ class LocalStorage:
         self._files = OpenFiles(open_files)
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
-        self._room = room
-        self._free: int | None = None
-        self._stale = 0.0  # when to ask again what is free
+        self._room = Room(reserve)
+        self._left = 0
+        self._stale = 0.0  # when to ask again what is left
         self._nowait = False
 
     async def __aenter__(self) -> Self:
@@ -71,17 +71,19 @@ class LocalStorage:
         await asyncio.to_thread(self._readers.shutdown)
 
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
-        """An upload; small objects take one visit to a thread."""
+        """An upload; small objects take one visit to a thread. The reserve is for records only."""
         temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
-        return LocalUpload(key, Target(temporary, final, self._folders, self._room), self._writers)
+        minds = () if key.startswith("journal/") else (self._mind_room,)
+        return LocalUpload(key, Target(temporary, final, self._folders, *minds), self._writers)
 
-    async def admit(self, expected: int | None) -> None:
-        """Raise `NoRoom` when so many bytes would reach the mark that is to stay free."""
+    async def admit(self, expected: int) -> None:
+        """Raise `NoRoom` when so many bytes would reach what is to stay free."""
         now = asyncio.get_running_loop().time()
         if now > self._stale:
-            self._free = await self._reading(self._room.free, self._root)
+            self._left = await self._reading(self._room.left, self._root)
             self._stale = now + _FRESH_S
-        self._room.judge(self._free, expected or 0)
+        if self._left <= expected:
+            raise NoRoom("The storage has no room left for a body of this length.")
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
@@ -119,26 +121,37 @@ class LocalStorage:
         """Remove unfinished uploads that were not written to for so long, by the file system's own clock."""
         return await self._reading(self._swept, age_s)
 
-    async def check(self) -> None:
-        """Raise `Unavailable` when the folder does not answer or cannot be written."""
+    async def check(self) -> str:
+        """Whether there is room; raises `Unavailable` when the folder does not answer or cannot be written."""
         if not await self._reading(os.access, self._temporary, os.W_OK | os.X_OK):
             raise Unavailable("The storage folder cannot be written.")
+        if await self._reading(self._has_room):
+            return ""
+        return "The storage has no room left: uploads are refused."
 
     def _open(self) -> None:
-        self._temporary.mkdir(0o700, parents=True, exist_ok=True)
+        with _even_if_full():
+            self._temporary.mkdir(0o700, parents=True, exist_ok=True)
         if self._sweep:
             for left in self._temporary.iterdir():
                 left.unlink()
         probe = self._temporary / str(uuid7())
-        probe.write_bytes(b"probe")
-        self._nowait = local_files.can_nowait(probe)
-        probe.unlink()
+        with _even_if_full():
+            probe.write_bytes(b"probe")
+            self._nowait = local_files.can_nowait(probe)
+        probe.unlink(missing_ok=True)
+
+    def _has_room(self) -> bool:
+        """More than the reserve, or a twentieth where the whole file system is small."""
+        return self._room.left(self._root) > 0
+
+    def _mind_room(self) -> None:
+        if not self._has_room():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _swept(self, age_s: float) -> int:
-        probe = self._temporary / str(uuid7())
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
+        os.utime(self._temporary)  # takes no room
+        now = self._temporary.stat().st_mtime
         count = 0
         for left in self._temporary.iterdir():
             with suppress(FileNotFoundError):
@@ -166,6 +179,16 @@ class LocalStorage:
     async def _reading(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         with _reasons():
             return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+
+
+@contextmanager
+def _even_if_full() -> Iterator[None]:
+    """A full disk can still be read."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 @contextmanager

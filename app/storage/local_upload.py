@@ -9,25 +9,31 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import TypeVarTuple, Unpack
+from typing import Final, TypeVarTuple, Unpack
 
 from app.errors import NoRoom
 from app.storage import folders
 from app.storage.collecting import Buffers, Collecting
 from app.storage.digest import Digests
 from app.storage.folders import Folders
-from app.storage.room import Room
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Ts = TypeVarTuple("Ts")
+
+
+def _always() -> None:
+    """There is room."""
 
 
 class Target:
     """The file behind an upload; its methods run in threads, one at a time."""
 
-    def __init__(self, temporary: str, final: str, made: Folders, room: Room) -> None:
+    def __init__(self, temporary: str, final: str, made: Folders, room: Callable[[], None] = _always) -> None:
         self.digests = Digests()
         self.may_remain = True  # until it is discarded
-        self._path, self._final, self._folders, self._room = temporary, final, made, room
+        self._path, self._final, self._folders = temporary, final, made
+        self._room = room
         self._descriptor = -1
         self._over = False
         self._lock = Lock()  # a cancelled upload is discarded while its last flush may still run
@@ -64,7 +70,7 @@ class Target:
     def _append(self, buffers: Buffers) -> None:
         if self._over:
             return
-        self._room.check(os.path.dirname(self._path), sum(map(len, buffers)))
+        self._room()
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         _write_all(self._descriptor, buffers)
@@ -119,9 +125,5 @@ def _refusals() -> Iterator[None]:
         yield
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "unknown error")
-        why = (
-            "has no room left"
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}
-            else f"cannot be written ({name})"
-        )
+        why = "has no room left" if error.errno in FULL else f"cannot be written ({name})"
         raise NoRoom(f"The storage {why}.") from error

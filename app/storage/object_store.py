@@ -98,7 +98,7 @@ class ObjectStorage:
         """An upload; small objects are one request."""
         return ObjectUpload(keys.checked(key), self, self._budget, self._hashers, expected)
 
-    async def admit(self, expected: int | None) -> None:
+    async def admit(self, expected: int) -> None:
         """A bucket has room."""
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
@@ -134,10 +134,11 @@ class ObjectStorage:
                     if meta["path"].startswith(prefix):
                         yield Entry(meta["path"], meta["size"])
 
-    async def check(self) -> None:
+    async def check(self) -> str:
         """Raise `Unavailable` when the bucket does not answer."""
         with suppress(NotFound):
             await self.read(_PROBE, 0, 1)
+        return ""
 
     async def sweep(self, age_s: float) -> int:
         """Abort multipart uploads of ours that were begun so long ago and never ended.

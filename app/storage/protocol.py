@@ -64,7 +64,7 @@ class Storage(Protocol):
         when the object cannot be written, `Unavailable` when the storage does not answer.
         """
 
-    async def admit(self, expected: int | None) -> None:
+    async def admit(self, expected: int) -> None:
         """Raise `NoRoom` when uploads of so many bytes would fill it; a bucket has room."""
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
@@ -82,8 +82,8 @@ class Storage(Protocol):
     async def sweep(self, age_s: float) -> int:
         """Remove what uploads that died left unseen, nothing written to within `age_s`; how many."""
 
-    async def check(self) -> None:
-        """Raise `Unavailable` when the storage does not answer."""
+    async def check(self) -> str:
+        """What is wrong although it can be read, if anything is; raises `Unavailable` when it does not answer."""
 
 
 async def put(storage: Storage, key: str, data: bytes | memoryview) -> Stored:

@@ -1,4 +1,4 @@
-"""How much of a disk is left, and the mark below which nothing more is taken."""
+"""How much room a disk has for uploads: what is free, less what stays free for records, the database and the system."""
 
 from __future__ import annotations
 
@@ -8,28 +8,21 @@ from pathlib import Path
 
 from app.errors import NoRoom
 
+_SMALL: int = 20  # of a small disk only this part of it is kept free
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """`spare` bytes of a disk stay free: the database and the system live there, too."""
+    """`reserve` bytes stay free, or a twentieth where the whole file system is small."""
 
-    spare: int = 0
+    reserve: int = 0
 
-    def check(self, folder: Path | str, wanted: int) -> None:
-        """NoRoom when `wanted` bytes more would reach the mark; a call of microseconds."""
-        self.judge(self.free(folder), wanted)
+    def left(self, folder: Path) -> int:
+        """Bytes that uploads may still take; none or less when the disk is as full as it may be."""
+        at = os.statvfs(folder)
+        return at.f_bavail * at.f_frsize - min(self.reserve, at.f_blocks * at.f_frsize // _SMALL)
 
-    def free(self, folder: Path | str) -> int | None:
-        """What is free where the folder lies; None where nobody asks for it, or it cannot be told."""
-        if not self.spare:
-            return None
-        try:
-            found = os.statvfs(folder)
-        except OSError:
-            return None  # whoever writes there will hear of it
-        return found.f_bavail * found.f_frsize
-
-    def judge(self, free: int | None, wanted: int) -> None:
-        """NoRoom when `wanted` bytes of what is free would reach the mark."""
-        if free is not None and free < self.spare + wanted:
-            raise NoRoom("The disk has less room left than REELWEB_LOW_DISK keeps free.")
+    def check(self, folder: Path, wanted: int) -> None:
+        """NoRoom when so many bytes more are too many; a call of microseconds."""
+        if self.left(folder) <= wanted:
+            raise NoRoom("The disk has no room left for what came.")

@@ -106,10 +106,10 @@ class Spool:
             yield await self.read(at, min(_PIECE, offset + length - at))
 
     def _append(self, held: bytearray) -> None:
-        self._spools.room.check(self._spools.folder, len(held))
         try:
             if self._descriptor < 0:
                 self._descriptor = _unnamed(self._spools.folder)
+            self._spools.room.check(self._spools.folder, len(held))
             view = memoryview(held)
             while view:
                 count = os.pwrite(self._descriptor, view, self._written)

@@ -17,6 +17,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _PIECE: Final = 256 << 10
 _FREE: Final = 16 << 20  # bytes that any body may inflate to
 _RATIO: Final = 200
+_SMALL: Final = 1 << 20
 _MOST_CODINGS: Final = 1
 
 
@@ -49,6 +50,8 @@ async def admit(request: Request, most: int | None) -> None:
     length = told_length(request)
     if most is not None and length is not None and length > most and not coding(request):
         raise ContentTooLarge("The body is larger than this server takes.")
+    if length is None or length <= _SMALL:
+        return  # whoever keeps it will tell, for each instance
     try:
         await request.state["tools"].storage.admit(length)
     except NoRoom as error:
