@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import orjson
 
-from app import retrieve
+from app import retrieve, units
 from app.dicom import sop_class, tags, transfer_syntax
-from app.errors import NotAcceptable
-from app.extent import Extent, Extents, joined
+from app.errors import NotAcceptable, NotFound
+from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.extents import Located
 from app.index.renditions import Rendition
@@ -22,8 +23,10 @@ from app.pixels.image import Image, describe
 from app.pixels.picture import Options
 from app.storage.stream import read_all
 from app.tools import Tools
+from app.woven import Woven
 
 MAX_FRAME_BYTES: Final = 512 << 20
+_MPEG: Final = frozenset({"mpeg", "ps", "ts"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Video:
     extents: Extents
     media_type: str
     version: str
+    warnings: tuple[str, ...] = ()
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
@@ -102,12 +106,40 @@ async def video(tools: Tools, located: Located) -> Video:
     made = await retrieve.rendition(tools, located, renditions.MP4)
     assert made.media_type is not None
     assert made.sha256 is not None
-    own, whole = _own(made), await retrieve.stream(tools, located)
-    sources = {"rendition": own, "stream": whole}
-    extents = joined(
-        sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
-    )
-    return Video(extents, made.media_type, made.sha256.hex()[:16])
+    spans, sources = await _sources(tools, located, made)
+    extents = await _laid_out(tools, spans, sources)
+    return Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
+
+
+async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
+    """The pieces of a rendition as one stream."""
+    if [span.source for span in layout] == ["spans"]:
+        rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
+        return Woven(await read_all(tools.storage, rows), sources)
+    return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
+
+
+async def _warnings(tools: Tools, located: Located) -> tuple[str, ...]:
+    """Where the data set says otherwise than the stream, if that was looked at already."""
+    found = await renditions.find(tools.index, located.instance_id, renditions.STREAM)
+    return tuple(found.description["warnings"]) if found and found.description else ()
+
+
+async def described(tools: Tools, located: Located) -> Mapping[str, Any]:
+    """What the instance's video is, by its stream; raises as `video` does."""
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+        raise NotFound("The instance is not a video.")
+    made = await retrieve.rendition(tools, located, renditions.STREAM)
+    assert made.description is not None
+    return made.description
+
+
+async def mpeg(tools: Tools, located: Located) -> Extents:
+    """The MPEG-2 stream as it is stored; raises NotAcceptable where it is something else."""
+    row = await retrieve.pixels(tools, located)
+    if row.container not in _MPEG:
+        raise NotAcceptable("The video is not a bare MPEG-2, program or transport stream.")
+    return await retrieve.stream(tools, located)
 
 
 async def document(tools: Tools, located: Located) -> Extents | bytes:
@@ -127,6 +159,17 @@ async def document(tools: Tools, located: Located) -> Extents | bytes:
 def _unpadded(stored: int, told: object) -> int:
     """What the sender says is believed where it can be true: at most one byte pads (PS3.5 6.2)."""
     return stored - 1 if told == stored - 1 else stored
+
+
+async def _sources(
+    tools: Tools, located: Located, made: Rendition
+) -> tuple[Sequence[Span], Mapping[str, Extents]]:
+    """The pieces of a rendition, and what they are pieces of."""
+    own, spans, stored = _own(made), made.layout, await retrieve.stream(tools, located)
+    if spans[0].source == "table":
+        table = own.slice(spans[0].offset, spans[0].offset + spans[0].length)
+        stored, spans = await units.opened(partial(read_all, tools.storage), table, stored), spans[1:]
+    return spans, {"rendition": own, "stream": stored}
 
 
 def _own(made: Rendition) -> Extents:

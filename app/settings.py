@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         default=(), description="Addresses and networks whose forwarded headers are believed"
     )
 
+    # what import --url shows the other server
+    import_token: str | None = Field(
+        default=None, repr=False, description="The other server's token, or user:password"
+    )
+
     # what is stored
     on_conflict: Literal["reject", "keep", "replace"] = Field(
         default="reject",

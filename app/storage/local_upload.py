@@ -18,7 +18,6 @@ from app.storage.digest import Digests
 from app.storage.folders import Folders
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
 Ts = TypeVarTuple("Ts")
 
 

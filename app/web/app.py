@@ -76,6 +76,7 @@ DICOMWEB = [
         for level in (STUDY, SERIES, INSTANCE)
     ),
     Route(INSTANCE + "/rendered", rendered.instance, methods=["GET"]),
+    Route(INSTANCE + "/stream", rendered.stream, methods=["GET"]),
     Route(INSTANCE + "/frames/{frames}", frames.frames, methods=["GET"]),
     Route(INSTANCE + "/frames/{frame}/rendered", rendered.frame, methods=["GET"]),
     Route(INSTANCE + "/frames/{frame}/thumbnail", rendered.thumbnail, methods=["GET"]),
