@@ -62,9 +62,10 @@ class Extents:
 
     def slice(self, start: int, stop: int) -> Extents:
         """The bytes from `start` up to `stop`, clamped to the stream: O(log n) and what is taken."""
-        return Extents(self._between(max(start, 0), min(stop, self.length)))
+        return Extents(self.between(max(start, 0), min(stop, self.length)))
 
-    def _between(self, start: int, stop: int) -> Iterator[Extent | Prefixed]:
+    def between(self, start: int, stop: int) -> Iterator[Extent | Prefixed]:
+        """Its parts from `start` up to `stop`, which lie in it."""
         at = bisect_right(self._ends, start)
         while start < stop:
             extent = self._extents[at]

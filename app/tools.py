@@ -10,6 +10,7 @@ from app.index import Index
 from app.storage.protocol import Storage
 from app.storage.spool import Spools
 from app.workers import Workers
+from app.woven import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,4 @@ class Tools:
     max_instance_bytes: int | None = None
     rendition_wait_s: float = 5.0
     spools: Spools = field(default_factory=Spools)
+    rows: Known = field(default_factory=Known)
