@@ -76,11 +76,6 @@ class Woven(Extents):
         begin = self._start + start
         return Woven(self._rows, self._sources, begin, max(begin, self._start + stop))
 
-    @property
-    def stored(self) -> bool:
-        """As its sources are: nobody looks at each of a hundred thousand pieces."""
-        return all(source.stored for source in self._sources.values())
-
     def parts(self) -> Iterator[Extent | Prefixed]:
         """The pieces, found while they are taken: O(log n) for the first."""
         at, stop = self._start, self._start + self.length

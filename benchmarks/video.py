@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import nginx
 from benchmarks.paced import paced
 from benchmarks.ranges import Figures, copied, line, stored, turn
-from benchmarks.serving import MIB, children, everything, folder, serving
+from benchmarks.serving import MIB, everything, folder, serving
 from tests import browser, make_video
 from tests.make_video import Clip, Container
 from tests.serving import Server
@@ -108,7 +108,7 @@ def copies(path: Path) -> None:
     times = COPIED_BYTES // unit
     made = make_video.instance(path / "copied.dcm", clip, "ts", times=times, fragment_size=1 << 30)
     with serving() as server:
-        jobs = next(one for one in children(server) if "jobs" in one.cmdline())
+        jobs = next(one for one in everything(server.process.pid) if "jobs" in one.cmdline())
         with made.path.open("rb") as file:
             answer = httpx.post(f"{server.url}/dicom-web/studies", content=file, headers=DICOM, timeout=300)
         began, before = time.perf_counter(), sum(jobs.cpu_times()[:4])
@@ -127,14 +127,14 @@ def copies(path: Path) -> None:
 
 def settled(server: Server) -> list[psutil.Process]:
     """All processes, once what is made of a new video is made."""
-    processes = everything(server)
+    processes = everything(server.process.pid)
     jobs = next(one for one in processes if "jobs" in one.cmdline())
     idle, before = 0, 0.0
     while idle < SETTLED_S // 3:
         time.sleep(1)
         spent = sum(jobs.cpu_times()[:4])
         idle, before = (idle + 1 if spent - before < 0.1 and len(jobs.children()) == 0 else 0), spent
-    return everything(server)
+    return everything(server.process.pid)
 
 
 def beside_nginx(path: Path) -> None:
