@@ -20,7 +20,7 @@ from app.storage import keys, local_files
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import LocalUpload, Target
-from app.storage.protocol import SHORTER, Entry, Pieces
+from app.storage.protocol import SHORTER, Entry, Pieces, Slice
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -58,6 +58,11 @@ class LocalStorage:
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
 
+    @property
+    def files(self) -> Self | None:
+        """Itself, where the file system tells what is in memory: nobody may wait for a disk on the loop."""
+        return self if self._nowait else None
+
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread."""
         temporary = self._temporary / str(uuid7())
@@ -65,10 +70,7 @@ class LocalStorage:
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
-        file = self._files.get(key)
-        if file is None:
-            file = await self._reading(OpenFile, self._path(key))
-            self._files.put(key, file)
+        file = self._files.get(key) or await self._open_file(key)
         buffer = bytearray(length)
         view = memoryview(buffer)
         done = file.read_cached(buffer, offset) if self._nowait else 0
@@ -77,6 +79,11 @@ class LocalStorage:
         if done < length:
             raise Unavailable(SHORTER)
         return view
+
+    async def slice(self, key: str, offset: int, length: int) -> Slice | None:
+        """These bytes of the open file, when they are in memory."""
+        file = self._files.get(key) or await self._open_file(key)
+        return Slice(file, offset, length) if file.has_cached(offset, length) else None
 
     async def size(self, key: str) -> int:
         """The object's length."""
@@ -103,6 +110,11 @@ class LocalStorage:
         """Raise `Unavailable` when the folder does not answer or cannot be written."""
         if not await self._reading(os.access, self._temporary, os.W_OK | os.X_OK):
             raise Unavailable("The storage folder cannot be written.")
+
+    async def _open_file(self, key: str) -> OpenFile:
+        file = await self._reading(OpenFile, self._path(key))
+        self._files.put(key, file)
+        return file
 
     def _open(self) -> None:
         self._temporary.mkdir(0o700, parents=True, exist_ok=True)

@@ -8,13 +8,16 @@ from time import monotonic
 from typing import Final
 
 from app.extent import Extent, Extents
-from app.storage.protocol import Pieces, Storage
+from app.storage.protocol import Files, Pieces, Slice, Storage
 
 _AT_ONCE_S: Final = 0.005
 _IN_A_ROW: Final = 512 << 10
 _SHORT: Final = 4 << 20  # a range that a player fetches; it will take it
 _TURN: Final = 1 << 20
 _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another read
+
+_LONG: Final = 32 << 10  # copying less costs less than sending it apart
+_UNREAD: Final = 4  # as long as so many pieces: nobody holds what is not read
 
 Run = list[Extent]
 
@@ -52,6 +55,26 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
             ahead.cancel()
 
 
+async def slices(
+    storage: Storage, files: Files, extents: Extents
+) -> AsyncGenerator[memoryview | Slice, None]:
+    """As `stream`, but what is in memory of a long extent is not read."""
+    runs, pace, turn = _Runs(extents), _Pace(storage.pieces, extents.length), 0
+    while extent := runs.head:
+        length = min(extent.length, _UNREAD * pace.piece)
+        piece: memoryview | Slice | None = None
+        if length >= _LONG and (piece := await files.slice(extent.key, extent.offset, length)):
+            runs.advance(extent, length)
+        piece = piece or await _read(storage, runs.next(pace.piece))
+        given, length = monotonic(), len(piece)
+        yield piece
+        pace.taken(length, monotonic() - given)
+        turn += length
+        if turn >= _TURN:
+            turn = 0
+            await asyncio.sleep(0)
+
+
 class _Pace:
     """How much to read at a time: large for a short range, and for who takes half a mebibyte at once.
 
@@ -87,6 +110,11 @@ class _Runs:
         self._extents: Iterator[Extent] = iter(extents)
         self._next = next(self._extents, None)
 
+    @property
+    def head(self) -> Extent | None:
+        """What is next."""
+        return self._next
+
     def next(self, piece: int) -> Run:
         run: Run = []
         start = end = 0
@@ -98,14 +126,15 @@ class _Runs:
             length = min(extent.length, room)
             run.append(Extent(extent.key, extent.offset, length))
             end = extent.offset + length
-            self._advance(extent, length)
+            self.advance(extent, length)
         return run
 
     @staticmethod
     def _joins(extent: Extent, key: str, end: int) -> bool:
         return extent.key == key and 0 <= extent.offset - end <= _GAP
 
-    def _advance(self, extent: Extent, length: int) -> None:
+    def advance(self, extent: Extent, length: int) -> None:
+        """The beginning of the next extent was taken."""
         if length < extent.length:
             self._next = Extent(extent.key, extent.offset + length, extent.length - length)
         else:

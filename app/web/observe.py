@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from app.web import sendfile
 from app.web.problems import problem
 
 log = structlog.get_logger("reelweb.request")
@@ -103,6 +104,8 @@ class _Seen:
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id), _NOSNIFF]
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
+        elif message["type"] == sendfile.EXTENSION:
+            self.size += message["count"]
         await self._send(message)
 
 
