@@ -18,7 +18,7 @@ from app.dicom.normalise import Normaliser
 from app.errors import ReelwebError
 from app.extent import Extents, Span
 from app.index import renditions
-from app.index.extents import Located
+from app.index.located import Located
 from app.index.renditions import Job
 from app.storage import keys
 from app.storage.stream import read_all, stream

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
 from app import retrieve
 from app.dicom import transfer_syntax
-from app.errors import NotAcceptable
-from app.extent import Extent, Extents, joined
+from app.errors import NotAcceptable, Unavailable
+from app.extent import Extent, Extents
 from app.index import metadata, renditions
-from app.index.extents import Located
+from app.index.located import Located
 from app.index.renditions import Rendition
+from app.index.videos import Playable, Video
 from app.pixels import decode
 from app.pixels import picture as pictures
 from app.pixels.image import Image, describe
@@ -23,15 +23,6 @@ from app.storage.stream import read_all
 from app.tools import Tools
 
 MAX_FRAME_BYTES: Final = 512 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """A video as it is served: extents, a media type, and what tells this rendition from another."""
-
-    extents: Extents
-    media_type: str
-    version: str
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
@@ -87,22 +78,21 @@ def _describe(json: bytes, number: int, transfer_syntax_uid: str, bulk: Mapping[
     return describe(orjson.loads(json), number, transfer_syntax_uid, bulk)
 
 
-async def video(tools: Tools, located: Located) -> Video:
+async def video(tools: Tools, found: Playable) -> Video:
     """The instance's video as MP4; waits a little for one in the making.
 
     Raises NotAcceptable with the reason when it cannot be played, Unavailable while it is being made.
     """
-    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+    if found.video:
+        return found.video
+    at = found.located
+    if not transfer_syntax.is_video(at.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
-    made = await retrieve.rendition(tools, located, renditions.MP4)
-    assert made.media_type is not None
-    assert made.sha256 is not None
-    own, whole = _own(made), await retrieve.stream(tools, located)
-    sources = {"rendition": own, "stream": whole}
-    extents = joined(
-        sources[span.source].slice(span.offset, span.offset + span.length) for span in made.layout
-    )
-    return Video(extents, made.media_type, made.sha256.hex()[:16])
+    await retrieve.rendition(tools, at, renditions.MP4)
+    again = await retrieve.playable(tools, at.study_instance_uid, at.series_instance_uid, at.sop_instance_uid)
+    if again.video is None:
+        raise Unavailable("The video was prepared, and is gone again; try again.")
+    return again.video
 
 
 def _own(made: Rendition) -> Extents:

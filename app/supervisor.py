@@ -139,7 +139,7 @@ async def _serve(settings: Settings) -> None:
         port = sockets[0].getsockname()[1]
         environment = _environment(folder, port)
         if settings.database_url is None:
-            connections = settings.workers * (settings.pool_size + 5) + 20
+            connections = settings.workers * (settings.pool_size + 6) + 20  # app/index/pool.py
             database = Cluster(folder, max_connections=connections, pass_fds=(lock,))
             await stack.enter_async_context(_kept(database))
             for aside in database.set_aside:

@@ -31,7 +31,6 @@ from app.tools import Tools
 from app.upkeep import sweep
 from app.web import access, connection
 from app.web.app import create
-from app.web.recent import Recent
 from app.web.state import State
 from app.workers import Workers
 
@@ -98,7 +97,7 @@ def web(settings: Settings) -> Starlette:
         async with tools(settings) as opened:
             gc.collect()
             gc.freeze()  # what lives as long as the process is never looked at again
-            yield {"tools": opened, "policy": policy, "videos": Recent()}
+            yield {"tools": opened, "policy": policy}
 
     return create(policy, lifespan)
 

@@ -12,12 +12,12 @@ from starlette.responses import Response
 from app import __version__, render, retrieve
 from app.dicom import transfer_syntax
 from app.errors import BadRequest
-from app.index.extents import Located
+from app.index.located import Located
+from app.index.videos import Video
 from app.pixels import encode
 from app.pixels.encode import Viewport
 from app.pixels.image import MAX_PIXELS, Function, Window
 from app.pixels.picture import Options
-from app.render import Video
 from app.web import accept
 from app.web.accept import Offer
 from app.web.extents import ExtentsResponse
@@ -38,11 +38,12 @@ SMALL: Final = 256
 
 async def instance(request: Request) -> Response:
     """The video, or the instance's first frame."""
-    recent = request.state["videos"].get(_named(request))
-    located = recent[0] if recent else await _located(request)
+    tools, path = request.state["tools"], request.path_params
+    found = await retrieve.playable(tools, path["study"], path["series"], path["instance"])
+    located = found.located
     offer = accept.choose(accepted(request), _offers(located)).offer
     if offer.media_type.startswith("video/"):
-        return _played(request, located, recent[1] if recent else await _video(request, located))
+        return _played(request, located, await render.video(tools, found))
     return await _picture(request, located, 1, options(request.query_params, offer.media_type))
 
 
@@ -82,17 +83,6 @@ def _offers(located: Located) -> tuple[Offer, ...]:
     if not transfer_syntax.is_video(syntax):
         return PICTURES
     return HEVC_VIDEO if transfer_syntax.media_type(syntax) == "video/H265" else VIDEO
-
-
-def _named(request: Request) -> tuple[str, ...]:
-    path = request.path_params
-    return path["study"], path["series"], path["instance"]
-
-
-async def _video(request: Request, located: Located) -> Video:
-    video = await render.video(request.state["tools"], located)
-    request.state["videos"].put(_named(request), (located, video), video.extents.count)
-    return video
 
 
 def _played(request: Request, located: Located, video: Video) -> Response:

@@ -6,12 +6,9 @@ from typing import TypedDict
 
 from starlette.requests import Request as _Request
 
-from app.index.extents import Located
-from app.render import Video
 from app.tools import Tools
 from app.web import access
 from app.web.accept import MediaRange, asked
-from app.web.recent import Recent
 
 
 class State(TypedDict):
@@ -19,7 +16,6 @@ class State(TypedDict):
 
     tools: Tools
     policy: access.Policy
-    videos: Recent[tuple[Located, Video]]
 
 
 Request = _Request[State]

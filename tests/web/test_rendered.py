@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.web import recent
 from tests import make, make_video
 from tests.make_video import Clip
 from tests.web import doors
@@ -372,7 +371,6 @@ def test_a_video_in_the_making_is_503_with_the_time_to_ask_again(empty: str, tmp
         until_ready(url)
         away = "update rendition set state = 'running', lease_until = now() + interval '1 hour' where kind = 'mp4' returning id"
         assert len(archive.column(away)) == 1
-        time.sleep(recent.LIFE_S)  # so long it is remembered as it was
         answer = get(f"{url}/rendered")
         doors.is_problem(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
