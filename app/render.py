@@ -30,29 +30,32 @@ async def picture(tools: Tools, located: Located, number: int, options: Options)
 
     A video has one so far, its poster; raises as `video` does.
     """
+    extents = await source(tools, located, number)
     if transfer_syntax.is_video(located.transfer_syntax_uid):
-        if number != 1:
-            raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
-        return await _poster(tools, located, options)
-    data, image, bit_offset = await _frame(tools, located, number)
+        return await tools.workers.run(pictures.again, await read_all(tools.storage, extents), options)
+    data, image, bit_offset = await _frame(tools, located, number, extents)
     return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
 
 
-async def _poster(tools: Tools, located: Located, options: Options) -> bytes:
-    made = await retrieve.rendition(tools, located, renditions.POSTER)
-    data = await read_all(tools.storage, _own(made))
-    return await tools.workers.run(pictures.again, data, options)
+async def source(tools: Tools, located: Located, number: int) -> Extents:
+    """What a picture is made from: the frame's stored bytes, or a video's poster; raises as `picture` does."""
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+        (extents,) = await retrieve.frames(tools, located, [number])
+        return extents
+    if number != 1:
+        raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
+    return _own(await retrieve.rendition(tools, located, renditions.POSTER))
 
 
 async def decoded(tools: Tools, located: Located, number: int) -> bytes:
     """Frame `number`, from 1, uncompressed in the layout that the instance's metadata tells."""
-    data, image, bit_offset = await _frame(tools, located, number)
+    (extents,) = await retrieve.frames(tools, located, [number])
+    data, image, bit_offset = await _frame(tools, located, number, extents)
     return await tools.workers.run(decode.stored_frame, data, image, bit_offset)
 
 
-async def _frame(tools: Tools, located: Located, number: int) -> tuple[bytes, Image, int]:
+async def _frame(tools: Tools, located: Located, number: int, extents: Extents) -> tuple[bytes, Image, int]:
     """A frame's stored bytes, what they mean, and the bit of the first byte with which they begin."""
-    (extents,) = await retrieve.frames(tools, located, [number])
     if extents.length > MAX_FRAME_BYTES:
         raise NotAcceptable("The frame is too large to be decoded here; it can be retrieved as stored.")
     row = await retrieve.pixels(tools, located)

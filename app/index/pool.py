@@ -107,6 +107,10 @@ class Reader:
             return await connection.fetchrow(statement, *arguments)
 
 
+async def _left_as_it_was(_connection: Connection) -> None:
+    """Readers change nothing of their session: tidying up after each would cost as much as what they asked."""
+
+
 @asynccontextmanager
 async def reading(dsn: str, knobs: Knobs) -> AsyncIterator[Reader]:
     """A pool of readers over a schema that this program knows."""
@@ -118,6 +122,7 @@ async def reading(dsn: str, knobs: Knobs) -> AsyncIterator[Reader]:
             timeout=knobs.connect_timeout_s,
             command_timeout=knobs.statement_timeout_s,
             server_settings=_READER_SETTINGS,
+            reset=_left_as_it_was,
         )
     try:
         reader = Reader(pool, knobs)

@@ -157,7 +157,17 @@ class LocalStorage:
 
     async def _reading(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         with _reasons():
-            return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._readers, self._done, work, *arguments
+            )
+
+    def _done(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
+        try:
+            return work(*arguments)
+        except FileNotFoundError as error:
+            if self._temporary.is_dir():
+                raise
+            raise OSError(errno.ENODEV, "the folder itself is away") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -72,6 +73,24 @@ class ExtentsResponse(Response):
         part = body if whole else _cut(body, answer.start, answer.stop)
         sender = _Sender(scope, receive, send, self._stall_s)
         await sender.run(self, _source(self._storage, scope)(part), answer.stop - answer.start)
+
+
+class UnmadeResponse(Response):
+    """What is known of a representation that nobody has to make: a HEAD's answer without the length, or a 304."""
+
+    def __init__(self, content_type: str, *, validators: Validators, headers: Mapping[str, str]) -> None:
+        self.status_code, self.background = 200, None
+        self._validators = validators
+        self.init_headers({**_HEADERS, "content-type": content_type, **headers})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answer = ranges.answer(scope["method"], Headers(scope=scope), 0, self._validators)
+        self.status_code = answer.status
+        self.headers.update(answer.headers)
+        if answer.status == HTTPStatus.OK:
+            del self.headers["content-length"]
+        await _send_head(self, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +167,7 @@ class _Sender:
     async def _send_each(self, pieces: Pieces, length: int | None, stall: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
         piece, self._first = self._first, None  # a frame that kept it would keep it as long as the viewer
-        renewal, sent = loop.time(), 0
+        renewal, sent = loop.time() + self._stall_s / 4, 0
         while piece is not None:
             sent += len(piece)
             await self._send(_message(piece, more=sent != length))

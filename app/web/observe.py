@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import time
+from functools import cache
 from http import HTTPStatus
 
 import structlog
@@ -139,12 +140,19 @@ def _path(scope: Scope) -> str:
     return str(scope["route"].path_format)
 
 
+@cache
+def _figures(method: str, route: str, status: int) -> tuple[Counter, Histogram, Counter]:
+    """What counts such requests: as many as there are handlers, methods and statuses."""
+    return REQUESTS.labels(method, route, str(status)), SECONDS.labels(route), BYTES.labels(route)
+
+
 def _report(scope: Scope, seen: _Seen, seconds: float) -> None:
     route = _route(scope)
     method = scope["method"] if scope["method"] in METHODS else "other"
-    REQUESTS.labels(method, route, str(seen.status or 0)).inc()
-    SECONDS.labels(route).observe(seconds)
-    BYTES.labels(route).inc(seen.size)
+    requests, took, sent = _figures(method, route, seen.status or 0)
+    requests.inc()
+    took.observe(seconds)
+    sent.inc(seen.size)
     log.info(
         "request",
         request_id=scope["request_id"],

@@ -20,8 +20,9 @@ from app.pixels.image import MAX_PIXELS, Function, Window
 from app.pixels.picture import Options
 from app.web import accept
 from app.web.accept import Offer
-from app.web.extents import ExtentsResponse
+from app.web.extents import ExtentsResponse, UnmadeResponse
 from app.web.frames import parse as parse_frames
+from app.web.ranges import is_unchanged
 from app.web.state import Request, accepted
 from app.web.wado import VARY, validators
 
@@ -99,10 +100,12 @@ def _played(request: Request, located: Located, video: Video) -> Response:
 async def _picture(request: Request, located: Located, number: int, asked: Options) -> Response:
     tools = request.state["tools"]
     version = sha256(f"{__version__} {number} {asked}".encode()).hexdigest()[:16]
+    tag = validators(located, version)
+    if request.method == "HEAD" or is_unchanged(request.headers, tag):
+        await render.source(tools, located, number)
+        return UnmadeResponse(asked.media_type, validators=tag, headers=VARY)
     data = await render.picture(tools, located, number, asked)
-    return ExtentsResponse(
-        tools.storage, data, asked.media_type, validators=validators(located, version), headers=VARY
-    )
+    return ExtentsResponse(tools.storage, data, asked.media_type, validators=tag, headers=VARY)
 
 
 def options(query: QueryParams, media_type: str, viewport: Viewport | None = None) -> Options:

@@ -26,10 +26,14 @@ TURN: Final = 1 << 20  # then it is somebody else's
 
 
 def with_files(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
-    """The application, answering this request with an `Answer`."""
+    """The application, answering this request with an `Answer`; cancelled, at a stop, it ends the connection."""
 
     async def answered(scope: Scope, _receive: ASGIReceiveCallable, _send: ASGISendCallable) -> None:
-        await app(scope, cycle.receive, cast("ASGISendCallable", Answer(cycle).send))
+        try:
+            await app(scope, cycle.receive, cast("ASGISendCallable", Answer(cycle).send))
+        except asyncio.CancelledError:
+            cycle.disconnected = True  # to uvicorn this is the client's end: it has nothing to tell
+            cycle.transport.abort()  # closing would wait for a client that does not read
 
     return answered
 
