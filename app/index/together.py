@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from app.errors import Unavailable
 
 K = TypeVar("K")
 V = TypeVar("V")
 MOST: Final = 256
+_STOPPING: Final = "The server is stopping."
+_Question: TypeAlias = "tuple[K, asyncio.Future[V | None]]"
 
 
 class Together(Generic[K, V]):
@@ -21,7 +23,7 @@ class Together(Generic[K, V]):
 
     def __init__(self, ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._ask = ask
-        self._waiting: list[tuple[K, asyncio.Future[V | None]]] = []
+        self._waiting: list[_Question[K, V]] = []
         self._asking: asyncio.Task[None] | None = None
 
     async def of(self, key: K) -> V | None:
@@ -39,9 +41,11 @@ class Together(Generic[K, V]):
                 await self._answer_these(asked)
         finally:
             self._asking = None
+            left, self._waiting = self._waiting, []
+            self._tell(left, None, Unavailable(_STOPPING))
 
-    async def _answer_these(self, asked: Sequence[tuple[K, asyncio.Future[V | None]]]) -> None:
-        error, found = Unavailable("The server is stopping."), None
+    async def _answer_these(self, asked: Sequence[_Question[K, V]]) -> None:
+        error, found = Unavailable(_STOPPING), None
         try:
             found = await self._ask(list(dict.fromkeys(key for key, _ in asked)))
         except Exception as refused:  # noqa: BLE001 - whoever asked is told
@@ -49,13 +53,17 @@ class Together(Generic[K, V]):
                 refused if isinstance(refused, Unavailable) else Unavailable("The database did not do it.")
             )
         finally:  # also when we are cancelled
-            for key, answer in asked:
-                if answer.done():
-                    continue  # cancelled: nobody waits
-                if found is None:
-                    answer.set_exception(error)
-                else:
-                    answer.set_result(found.get(key))
+            self._tell(asked, found, error)
+
+    @staticmethod
+    def _tell(asked: Sequence[_Question[K, V]], found: Mapping[K, V] | None, error: Unavailable) -> None:
+        for key, answer in asked:
+            if answer.done():
+                continue  # cancelled: nobody waits
+            if found is None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(found.get(key))
 
     async def close(self) -> None:
         """Who waits is told that the server is stopping."""
