@@ -258,6 +258,17 @@ def test_a_picture_is_not_sent_again_to_who_has_it(ramp: str) -> None:
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", tag)
 
 
+def test_a_picture_is_not_made_for_a_head(archive: Archive) -> None:
+    """All is told but the length, which only making it would tell; what is not there is not there."""
+    (broken,) = doors.stored(archive.root, make.encapsulated([b"no picture"], "1.2.840.10008.1.2.4.50"))
+    head = doors.head(f"{broken}/rendered")
+    assert (head.status_code, head.headers["content-type"]) == (200, "image/jpeg")
+    assert not {"content-length", "transfer-encoding"} & set(head.headers)
+    assert get(f"{broken}/rendered", If_None_Match=head.headers["etag"]).status_code == 304
+    assert get(f"{broken}/rendered").status_code == 406
+    assert doors.head(f"{broken}/frames/2/rendered").status_code == 404
+
+
 # Videos
 
 
