@@ -14,7 +14,7 @@ import typer
 
 import app
 from app import settings as knobs
-from app import supervisor
+from app import supervisor, tokens
 from app.embedded import CannotStart, process
 from app.errors import ReelwebError
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True
 )
-_SCOPES = ("read", "write", "delete")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -83,6 +82,8 @@ def migrate() -> None:
         asyncio.run(_migrate(settings, settings.database_url))
     except ReelwebError as error:
         _fail(str(error))
+    except ValueError as error:
+        _fail(f"REELWEB_DATABASE_URL, or what answers there, cannot be understood ({type(error).__name__}).")
 
 
 async def _migrate(settings: knobs.Settings, dsn: str) -> None:
@@ -174,12 +175,12 @@ def token(
     wanted = scopes.split(",")
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
         _fail("NAME is made of letters, digits and ._-")
-    if not set(wanted) <= set(_SCOPES):
+    if not set(wanted) <= set(tokens.SCOPES):
         _fail("SCOPES are some of read,write,delete, separated by commas.")
     secret = secrets.token_urlsafe(32)
     typer.echo(secret)
     typer.echo(
-        f"{name} {','.join(scope for scope in _SCOPES if scope in wanted)} {hashlib.sha256(secret.encode()).hexdigest()}"
+        f"{name} {','.join(scope for scope in tokens.SCOPES if scope in wanted)} {hashlib.sha256(secret.encode()).hexdigest()}"
     )
 
 

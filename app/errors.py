@@ -1,4 +1,4 @@
-"""The few refusals that a door can translate; FailureReason values from PS3.4 and PS3.18 I.2."""
+"""The few refusals that a door can translate; reasons from PS3.4 and PS3.18 I.2."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ class FailureReason(IntEnum):
     OUT_OF_RESOURCES = 0xA700
     STUDY_MISMATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
+
+
+class WarningReason(IntEnum):
+    """The value of (0008,1196) that reelweb gives: of what was sent nothing was kept, the one stored first stays."""
+
+    ELEMENTS_DISCARDED = 0xB006
 
 
 class ReelwebError(Exception):
@@ -53,3 +59,13 @@ class NoRoom(Refused):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, FailureReason.OUT_OF_RESOURCES)
+
+
+def where(error: BaseException) -> list[str]:
+    """The files and lines an error passed, innermost last."""
+    frames, traceback = [], error.__traceback__
+    while traceback:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return frames[-6:]

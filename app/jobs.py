@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from app import retrieve
+from app.dicom import uids
 from app.dicom.normalise import Normaliser
 from app.errors import ReelwebError
 from app.extent import Extents, Span
@@ -93,7 +94,7 @@ async def _one(tools: Tools, makers: Makers, heard: Callable[..., None], knobs: 
 
 
 async def _made(tools: Tools, job: Job, make: Maker, knobs: Knobs) -> bool:
-    told = log.bind(sop_instance_uid=job.located.sop_instance_uid, kind=job.kind)
+    told = log.bind(sop_instance_uid=uids.told(job.located.sop_instance_uid), kind=job.kind)
     try:
         async with asyncio.timeout(0.8 * knobs.lease_s):  # nobody else takes it up meanwhile
             await _keep(tools, job, await make(tools, job.located))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
 from app import retrieve
-from app.dicom import transfer_syntax
+from app.dicom import sop_class, tags, transfer_syntax
 from app.errors import NotAcceptable, Unavailable
 from app.extent import Extent, Extents
 from app.index import metadata, renditions
@@ -28,7 +29,7 @@ MAX_FRAME_BYTES: Final = 512 << 20
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
     """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say.
 
-    A video has one so far, its poster; raises as `video` does.
+    A video has one so far, its poster; raises as `video` does. NotAcceptable when there is no picture at all.
     """
     extents = await source(tools, located, number)
     if transfer_syntax.is_video(located.transfer_syntax_uid):
@@ -39,12 +40,16 @@ async def picture(tools: Tools, located: Located, number: int, options: Options)
 
 async def source(tools: Tools, located: Located, number: int) -> Extents:
     """What a picture is made from: the frame's stored bytes, or a video's poster; raises as `picture` does."""
-    if not transfer_syntax.is_video(located.transfer_syntax_uid):
-        (extents,) = await retrieve.frames(tools, located, [number])
-        return extents
-    if number != 1:
-        raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
-    return _own(await retrieve.rendition(tools, located, renditions.POSTER))
+    if transfer_syntax.is_video(located.transfer_syntax_uid):
+        if number != 1:
+            raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
+        return _own(await retrieve.rendition(tools, located, renditions.POSTER))
+    if not located.number_of_frames:
+        raise NotAcceptable(
+            f"The instance has no picture ({sop_class.name(located.sop_class_uid)}); it can be retrieved as stored."
+        )
+    (extents,) = await retrieve.frames(tools, located, [number])
+    return extents
 
 
 async def decoded(tools: Tools, located: Located, number: int) -> bytes:
@@ -96,6 +101,25 @@ async def video(tools: Tools, found: Playable) -> Video:
     if again.video is None:
         raise Unavailable("The video was prepared, and is gone again; try again.")
     return again.video
+
+
+async def document(tools: Tools, located: Located) -> Extents | bytes:
+    """The encapsulated document as it was stored, without the byte that pads it (PS3.3 C.24.2)."""
+    told = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
+    element = told.get(tags.ENCAPSULATED_DOCUMENT, {})
+    length = (told.get(tags.ENCAPSULATED_DOCUMENT_LENGTH, {}).get("Value") or [None])[0]
+    if "InlineBinary" in element:
+        content = b64decode(element["InlineBinary"])
+        return content[: _unpadded(len(content), length)]
+    if "BulkDataURI" not in element:
+        raise NotAcceptable("The instance holds no document.")
+    value = await retrieve.bulkdata(tools, located, tags.ENCAPSULATED_DOCUMENT)
+    return value.extents.slice(0, _unpadded(value.extents.length, length))
+
+
+def _unpadded(stored: int, told: object) -> int:
+    """What the sender says is believed where it can be true: at most one byte pads (PS3.5 6.2)."""
+    return stored - 1 if told == stored - 1 else stored
 
 
 def _own(made: Rendition) -> Extents:

@@ -48,7 +48,10 @@ async def playable(tools: Tools, study: str, series: str, instance: str) -> Play
 
 
 async def representative(tools: Tools, study: str, series: str | None = None) -> Located:
-    """The instance whose picture stands for a study or series: its first image, else its first video."""
+    """The instance whose picture stands for a study or series: its first image, else its first video.
+
+    NotFound when nothing is stored there, NotAcceptable when nothing of it has a picture.
+    """
     video = None
     async for page in index_extents.instances(tools.index, study, series):
         for located in page:
@@ -57,7 +60,7 @@ async def representative(tools: Tools, study: str, series: str | None = None) ->
             elif located.number_of_frames:
                 return located
     if video is None:
-        raise NotFound("Nothing with a picture is stored under this study or series.")
+        raise NotAcceptable("Nothing with a picture is stored under this study or series.")
     return video
 
 

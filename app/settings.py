@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app import tokens
+
 PREFIX = "REELWEB_"
+_HOST_NAMES = re.compile(r"\*|[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\]")
 _PREFIXES = re.compile(r"/?|(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+/?")
 
 
@@ -180,6 +183,19 @@ class Settings(BaseSettings):
     def _fold_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("database_url", "storage_url", "s3_endpoint", "public_url", mode="before")
+    @classmethod
+    def _is_a_url(cls, value: object, info: ValidationInfo) -> object:
+        try:
+            url = urlsplit(str(value or ""))
+            if info.field_name in {"s3_endpoint", "public_url"}:  # PostgreSQL may have several hosts
+                assert url.port is None or url.port
+        except (ValueError, AssertionError):
+            raise ValueError(
+                "has a host or a port that is none"
+            ) from None  # its own text may repeat a secret
+        return value
+
     @field_validator("host")
     @classmethod
     def _without_brackets(cls, value: str) -> str:
@@ -246,6 +262,27 @@ class Settings(BaseSettings):
             raise ValueError("is not a file that can be read")
         return value
 
+    @field_validator("tokens_file")
+    @classmethod
+    def _has_tokens(cls, value: Path | None) -> Path | None:
+        if value is not None and not tokens.parse(_text(value)):
+            raise ValueError("has no token in it: add the second line that `reelweb token` prints")
+        return value
+
+    @field_validator("s3_ca_bundle")
+    @classmethod
+    def _has_certificates(cls, value: Path | None) -> Path | None:
+        if value is not None and "-----BEGIN CERTIFICATE-----" not in _text(value):
+            raise ValueError("has no PEM certificate in it")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_HOST_NAMES.fullmatch, value)):
+            raise ValueError("must be host names without scheme and port, or *, separated by commas")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -297,6 +334,13 @@ class Settings(BaseSettings):
         """Bucket and prefix, when objects are kept in S3."""
         url = urlsplit(self.storage_url or "")
         return (url.netloc, url.path.strip("/")) if url.scheme == "s3" else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ValueError("is not a text file that can be read") from None
 
 
 def is_loopback(host: str) -> bool:

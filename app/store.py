@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.dicom import attributes
+from app.dicom import attributes, uids
 from app.dicom.scanner import Head, Scan, Scanner
-from app.errors import FailureReason, NoRoom, Refused, Unavailable
+from app.errors import FailureReason, NoRoom, Refused, Unavailable, WarningReason
 from app.extent import Stored
 from app.index import removal
 from app.index.instances import Lost
@@ -27,7 +27,7 @@ class Outcome:
 
     head: Head | None
     failure: Refused | None = None
-    warning: int | None = None
+    warning: WarningReason | None = None
     transient: bool = False  # it would work later: the database or the storage was away
 
 
@@ -58,9 +58,9 @@ async def remove(tools: Tools, study: str, series: str | None = None, instance: 
     count = await removal.remove(tools.index, study, series, instance)
     log.info(
         "removed",
-        study_instance_uid=study,
-        series_instance_uid=series,
-        sop_instance_uid=instance,
+        study_instance_uid=uids.told(study),
+        series_instance_uid=series and uids.told(series),
+        sop_instance_uid=instance and uids.told(instance),
         instances=count,
     )
 
@@ -74,10 +74,14 @@ async def _upload(
     *,
     expected: int | None,
 ) -> tuple[Scan, Stored]:
-    """The object durable under `key`, and what the scanner saw of it; else neither object nor pending row."""
+    """The object durable under `key`, and what the scanner saw of it; else neither object nor pending row.
+
+    Where the storage cannot say whether there is an object, the row stays and the sweeper judges.
+    """
     size = 0
+    upload = tools.storage.upload(key, expected)
     try:
-        async with tools.storage.upload(key, expected) as upload:
+        async with upload:
             async with aclosing(_scanned(scanner, chunks, upload)) as seen:
                 async for chunk in seen:
                     _judge(scanner.head, study)
@@ -87,7 +91,8 @@ async def _upload(
             scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
     except BaseException:
-        await asyncio.shield(tools.index.pending.drop([key]))
+        if not upload.may_remain:
+            await asyncio.shield(tools.index.pending.drop([key]))
         raise
     return scan, upload.stored
 
@@ -130,7 +135,7 @@ async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
     if added == "same":
         return Outcome(scan.head)
     if tools.on_conflict == "keep":
-        return Outcome(scan.head, warning=0xB007)  # data set does not match: the first one stays
+        return Outcome(scan.head, warning=WarningReason.ELEMENTS_DISCARDED)
     return _refused(
         scan.head,
         Refused(
@@ -150,6 +155,6 @@ def _refused(head: Head | None, refusal: Refused) -> Outcome:
         "refused",
         reason=f"{refusal.reason:04X}",
         why=str(refusal),
-        sop_instance_uid=head.sop_instance_uid if head else None,
+        sop_instance_uid=uids.told(head.sop_instance_uid) if head else None,
     )
     return Outcome(head, refusal, transient=isinstance(refusal, NoRoom))

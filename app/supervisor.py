@@ -134,6 +134,8 @@ async def _serve(settings: Settings) -> None:
     folder = settings.data_dir.absolute()
     async with contextlib.AsyncExitStack() as stack:
         lock = await stack.enter_async_context(_owned(folder))
+        if settings.storage_bucket is None:
+            _make(settings.storage_folder)
         sockets = _bound(settings.host, settings.port, settings.workers)
         stack.callback(_close, sockets)
         port = sockets[0].getsockname()[1]
@@ -252,6 +254,19 @@ async def _owned(folder: Path) -> AsyncIterator[int]:
         if not await _locked(inherited, _REMAINS_PATIENCE_S):
             raise CannotStart(f"The database of the reelweb that served {folder} before is still going down.")
         yield inherited
+
+
+def _make(storage: Path) -> None:
+    """The folder of the objects; who cannot write there is told at once. Without room it can still be read."""
+    temporary = storage / "tmp"
+    try:
+        temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise CannotStart(f"The storage folder {storage} cannot be used: {error.strerror}.") from error
+    else:
+        if not os.access(temporary, os.W_OK | os.X_OK):
+            raise CannotStart(f"The storage folder {storage} cannot be written.")
 
 
 def _locks(folder: Path) -> list[int]:

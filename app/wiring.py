@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from app import index, jobs, limits
+from app import index, jobs, limits, logs, tokens
 from app.dicom.scanner import Limits
 from app.settings import Settings
 from app.storage import keys
@@ -37,15 +35,14 @@ from app.workers import Workers
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 KEEP_ALIVE_S = 75
 
-log = structlog.get_logger()
-
 
 def serve_web(settings: Settings, fd: int) -> None:
     """Serve HTTP on the listening socket `fd` until SIGTERM; one process of several."""
     _prepare(settings)
     limits.take_all_descriptors()
+    failures: list[Exception] = []
     config = uvicorn.Config(
-        web(settings),
+        web(settings, failures.append),
         loop="uvloop",
         http=connection.Protocol,
         log_config=None,
@@ -58,15 +55,20 @@ def serve_web(settings: Settings, fd: int) -> None:
         timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
     )
     server = uvicorn.Server(config)
-    server.run(sockets=[socket.socket(fileno=fd)])
-    if not server.started:
-        sys.exit(1)
+    with logs.last_words():
+        with suppress(SystemExit):  # of a lifespan that failed, without the reason
+            server.run(sockets=[socket.socket(fileno=fd)])
+        for failure in failures:
+            raise failure
+        if not server.started:
+            sys.exit(1)
 
 
 def run_jobs(settings: Settings) -> None:
     """Make renditions until SIGTERM."""
     _prepare(settings)
-    uvloop.run(_jobs(settings))
+    with logs.last_words():
+        uvloop.run(_jobs(settings))
 
 
 async def _jobs(settings: Settings) -> None:
@@ -88,16 +90,20 @@ async def upkeep(
         await work(opened)
 
 
-def web(settings: Settings) -> Starlette:
-    """The application as it ships; its lifespan opens the tools."""
+def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None) -> Starlette:
+    """The application as it ships; its lifespan opens the tools, and tells `failed` why they cannot be opened."""
     policy = _policy(settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-        async with tools(settings) as opened:
-            gc.collect()
-            gc.freeze()  # what lives as long as the process is never looked at again
-            yield {"tools": opened, "policy": policy}
+        try:
+            async with tools(settings) as opened:
+                gc.collect()
+                gc.freeze()  # what lives as long as the process is never looked at again
+                yield {"tools": opened, "policy": policy}
+        except Exception as error:
+            failed(error)
+            raise
 
     return create(policy, lifespan)
 
@@ -167,11 +173,11 @@ def _policy(settings: Settings) -> access.Policy:
     hosts = set(settings.allowed_hosts) or set(access.LOOPBACK_NAMES)
     if settings.public_url:
         hosts.add(access.host_of(settings.public_url))
-    tokens = None
+    known = None
     if settings.tokens_file:
-        tokens = access.read_tokens(settings.tokens_file.read_text("utf-8"))
+        known = tokens.parse(settings.tokens_file.read_text("utf-8"))
     return access.Policy(
-        tokens,
+        known,
         frozenset(host.lower() for host in hosts),
         settings.cors_origins,
         access.networks(settings.trusted_proxies),
@@ -192,30 +198,4 @@ def _prepare(settings: Settings) -> None:
     libc = ctypes.CDLL(None)
     for option, mib in ((M_MMAP_THRESHOLD, 16), (M_TRIM_THRESHOLD, 64), (M_TOP_PAD, 4)):
         libc.mallopt(option, mib << 20)
-    # Libraries' own lines: no tracebacks, whose texts may hold an attribute of a patient.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=lambda _out, _error: None
-        )
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[settings.log_level.upper()]
-        ),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    record.exc_info = record.exc_text = None
-    return True
+    logs.configure(settings.log_level, settings.log_format)

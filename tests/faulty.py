@@ -15,6 +15,7 @@ class Faulty:
     """Forwards to `target`, and does what it is told to what comes back.
 
     `cut_after`: a connection ends after so many bytes of answers, as often as `times`.
+    `lose`: once a request has these bytes in its head, its answer is lost, and nothing goes through any more.
     `delay_s`: what comes back comes so late. `cut_uploads_after`: the same for what is sent.
     """
 
@@ -23,6 +24,8 @@ class Faulty:
         self._tls = tls
         self.cut_after: int | None = None
         self.cut_uploads_after: int | None = None
+        self.lose: bytes | None = None
+        self._lost = False
         self.times = 1 << 30
         self.delay_s = 0.0
         self.sent = bytearray()
@@ -76,14 +79,19 @@ class Faulty:
     def _up(self) -> Callable[[bytes], bytes | None]:
         def seen(chunk: bytes) -> bytes | None:
             self.sent += chunk[:4096]
+            if self._lost and not mine:
+                return None
+            if self.lose is not None and self.lose in chunk:
+                self._lost = True
+                mine.append(self._lost)
             return self._cut(chunk, self.cut_uploads_after, passed)
 
-        passed = [0]
+        passed, mine = [0], list[bool]()
         return seen
 
     def _down(self) -> Callable[[bytes], bytes | None]:
         passed = [0]
-        return lambda chunk: self._cut(chunk, self.cut_after, passed)
+        return lambda chunk: None if self._lost else self._cut(chunk, self.cut_after, passed)
 
     def _cut(self, chunk: bytes, after: int | None, passed: list[int]) -> bytes | None:
         """What goes through; None when the connection ends here."""

@@ -71,6 +71,11 @@ def test_values_are_understood(
         ({"DATABASE_URL": "mysql://somebody:geheim@db/x"}, "must begin with postgresql://"),
         ({"PUBLIC_URL": "pacs.example"}, "REELWEB_PUBLIC_URL: must be http"),
         ({"CORS_ORIGINS": "https://a.example/path"}, "REELWEB_CORS_ORIGINS: must be origins"),
+        ({"DATABASE_URL": "postgresql://me:geheim@[db/x"}, "REELWEB_DATABASE_URL: has a host"),
+        ({"PUBLIC_URL": "https://pacs.example:geheim"}, "REELWEB_PUBLIC_URL: has a host or a port"),
+        ({"PUBLIC_URL": "https://pacs.example:99999"}, "REELWEB_PUBLIC_URL: has a host or a port"),
+        ({"ALLOWED_HOSTS": "https://geheim"}, "REELWEB_ALLOWED_HOSTS: must be host names"),
+        ({"S3_CA_BUNDLE": __file__}, "REELWEB_S3_CA_BUNDLE: has no PEM certificate"),
         ({"TRUSTED_PROXIES": "proxy"}, "REELWEB_TRUSTED_PROXIES: must be addresses"),
         ({"TOKENS_FILE": "/nowhere/tokens"}, "REELWEB_TOKENS_FILE: is not a file"),
         ({"ON_CONFLICT": "merge"}, "REELWEB_ON_CONFLICT: must be 'reject', 'keep' or 'replace'"),
@@ -91,6 +96,28 @@ def test_each_problem_is_one_clear_line(
     assert error.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "has no token in it"),
+        (b"# nobody\n\n", "has no token in it"),
+        (b"ohif read geheim\n", "line 1 is not"),
+        (b"\nohif geheim " + b"00" * 32, "line 2 has an unknown scope"),
+        (b"\xff\xfe geheim", "is not a text file"),
+    ],
+)
+def test_a_tokens_file_that_is_wrong_is_told_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, told: str
+) -> None:
+    """By its line, never by its content."""
+    (tmp_path / "tokens").write_bytes(content)
+    with pytest.raises(settings.SettingsError) as error:
+        read(monkeypatch, TOKENS_FILE=str(tmp_path / "tokens"))
+    assert str(error.value).startswith("REELWEB_TOKENS_FILE: ")
+    assert told in str(error.value)
+    assert "geheim" not in str(error.value)
+
+
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody mends one setting to learn of the next."""
     with pytest.raises(settings.SettingsError) as error:
@@ -100,7 +127,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_door_opens_with_tokens_or_on_purpose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Other machines come in with tokens, or because AUTH=none said so, which warns; both contradict."""
-    (tmp_path / "tokens").touch()
+    (tmp_path / "tokens").write_text(f"ohif read {'00' * 32}\n", "ascii")
     guarded = read(monkeypatch, HOST="0.0.0.0", TOKENS_FILE=str(tmp_path / "tokens"))
     assert settings.warnings(guarded, {}) == []
     with pytest.raises(settings.SettingsError, match="contradict"):

@@ -235,3 +235,22 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     server = Server(tmp_path / "file" / "data")
     assert server.wait() == 1
     assert server.told == f"reelweb: The folder {tmp_path}/file/data cannot be used: Not a directory.\n"
+
+
+@pytest.mark.parametrize("where", ["file", "proc"])
+def test_a_storage_folder_that_cannot_be_used_is_told(tmp_path: Path, where: str) -> None:
+    """One sentence at once, not a process that is started again and again."""
+    (tmp_path / "file").touch()
+    folder = {"file": f"{tmp_path}/file", "proc": "/proc/none"}[where]
+    server = Server(tmp_path / "data", storage_url=f"file://{folder}")
+    assert server.wait() == 1
+    assert server.told.startswith(f"reelweb: The storage folder {folder} cannot be used: ")
+    assert server.told.count("\n") == 1
+
+
+def test_a_database_url_that_nobody_understands_is_told(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", database_url="postgresql:///x?port=geheim")
+    assert server.wait() == 1
+    assert "REELWEB_DATABASE_URL" in server.told
+    assert "geheim" not in server.told
+    assert server.told.count("\n") == 2

@@ -13,7 +13,7 @@ from app.dicom.scanner import Limits
 from app.index import Journal, Knobs, opened
 from app.storage import keys
 from app.storage.local import LocalStorage
-from app.storage.protocol import put
+from app.storage.protocol import Storage, put
 from app.tools import Tools
 from app.workers import Workers
 
@@ -24,10 +24,21 @@ Conflict = Literal["reject", "keep", "replace"]
 async def tools(
     database: str, folder: Path, on_conflict: Conflict = "reject", *, rebuilds: bool = False
 ) -> AsyncIterator[Tools]:
-    """As wiring opens them."""
-    knobs = Knobs(readers=2, replaces=on_conflict == "replace", rebuilds=rebuilds)
+    """As wiring opens them, over a folder."""
     async with (
         LocalStorage(folder) as storage,
+        tools_over(database, storage, on_conflict, rebuilds=rebuilds) as opened_tools,
+    ):
+        yield opened_tools
+
+
+@asynccontextmanager
+async def tools_over(
+    database: str, storage: Storage, on_conflict: Conflict = "reject", *, rebuilds: bool = False
+) -> AsyncIterator[Tools]:
+    """The same over any storage."""
+    knobs = Knobs(readers=2, replaces=on_conflict == "replace", rebuilds=rebuilds)
+    async with (
         opened(database, keys.new, knobs, Journal(keys.record, partial(put, storage))) as index,
         Workers() as workers,
     ):

@@ -22,6 +22,7 @@ __all__ = ["SCANNER_VERSION", "Bulk", "Head", "Limits", "Pixels", "Scan", "Scann
 SCANNER_VERSION: Final = 2
 
 _QUICKLY_CLOSED: Final = 16 << 10  # fragments
+_GROUP_OF_META: Final = b"\x02\x00"
 _TRUNCATED: Final = "The file is truncated: it ends inside an element or a sequence."
 
 
@@ -41,6 +42,7 @@ class Scanner:
         self._walker = Walker(limits, wanted)
         self._reader: Reader | None = None
         self._converter: Converter | None = None
+        self._first = b""  # of a converted data set
         self._stream: Stream | None = None
         self._size = 0
 
@@ -95,8 +97,16 @@ class Scanner:
             yield from self._walk(chunk)
             return
         for piece in self._converter.feed(chunk):
+            self._judge(piece)
             yield from self._walk(piece)
             yield
+
+    def _judge(self, piece: bytes) -> None:
+        """In little endian, group 0002 at the front of a data set could not be told from the file meta before it."""
+        if len(self._first) < len(_GROUP_OF_META):
+            self._first += piece[: len(_GROUP_OF_META) - len(self._first)]
+            if self._first == _GROUP_OF_META:
+                raise Refused("The data set begins with an element of the File Meta Information.")
 
     def _walk(self, chunk: bytes | memoryview) -> Iterator[None]:
         assert self._reader is not None

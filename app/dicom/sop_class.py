@@ -18,5 +18,6 @@ VIDEO: Final = frozenset({VIDEO_ENDOSCOPIC, VIDEO_MICROSCOPIC, VIDEO_PHOTOGRAPHI
 
 
 def name(uid: str) -> str:
-    """The registered name, or the UID itself (PS3.6 A)."""
-    return str(UID(uid).name)
+    """The registered name; of what is not registered nothing is repeated (PS3.6 A)."""
+    told = str(UID(uid).name)
+    return "a SOP Class that is not registered" if told == uid else told

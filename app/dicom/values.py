@@ -29,9 +29,10 @@ _DECIMALS: Final = re.compile(rb"(?>" + _DECIMAL + rb")(?:\\(?>" + _DECIMAL + rb
 _INTEGER: Final = rb"(?>-?(?:0|[1-9][0-9]{0,14}+))"
 _INTEGERS: Final = re.compile(_INTEGER + rb"(?:\\" + _INTEGER + rb")*+ ?\Z")
 
-_LOOSE_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-_LOOSE_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,15}")
-_ZEROS_BEFORE: Final = re.compile(r"[^1-9]*")
+_is_loose_decimal: Final = re.compile(
+    r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3})?"
+).fullmatch
+_is_loose_integer: Final = re.compile(r"[+-]?[0-9]{1,15}").fullmatch
 _DIGITS_KEPT: Final = 17  # of significant digits a double gives back
 _BLANK_INSIDE: Final = re.compile(rb"[^ \\] +[^ \\]")
 
@@ -124,13 +125,16 @@ def _odd_numbers(value: bytes, canonical: re.Pattern[bytes], number: Callable[[s
 
 
 def _decimal(text: str) -> float | str | None:
-    if not _LOOSE_DECIMAL.fullmatch(text):
+    if not _is_loose_decimal(text):
         return text or None
-    mantissa = _ZEROS_BEFORE.sub("", re.split("[eE]", text)[0], count=1)
-    if sum(map(str.isdigit, mantissa)) > _DIGITS_KEPT:
-        return text
     number = float(text)
-    return number if isfinite(number) and (number or not mantissa) else text
+    if not isfinite(number):
+        return text
+    if number and len(text) <= _DIGITS_KEPT:
+        return number
+    mantissa = text.replace("E", "e").partition("e")[0].lstrip("+-0.")
+    keeps = len(mantissa) - mantissa.count(".") <= _DIGITS_KEPT and (number or not mantissa)
+    return number if keeps else text
 
 
 def write_integers(value: bytes, decode: Decode) -> bytes | None:
@@ -141,7 +145,7 @@ def write_integers(value: bytes, decode: Decode) -> bytes | None:
 
 
 def _integer(text: str) -> int | str | None:
-    return int(text) if _LOOSE_INTEGER.fullmatch(text) else text or None
+    return int(text) if _is_loose_integer(text) else text or None
 
 
 def _number_writer(code: str, size: int) -> Writer:

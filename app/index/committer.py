@@ -9,6 +9,7 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
+from app.dicom import uids
 from app.dicom.scanner import Scan
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
@@ -156,7 +157,7 @@ class Committer:
             for waiting in batch:
                 await self._store([waiting])
             return
-        uid = batch[0].row.sop_instance_uid
+        uid = uids.told(batch[0].row.sop_instance_uid)
         log.error("index.refused", sop_instance_uid=uid, why=type(error).__name__)
         _fail(batch, Refused("The index cannot hold this instance.", FailureReason.PROCESSING_FAILURE))
 

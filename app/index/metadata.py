@@ -1,6 +1,6 @@
 """/metadata as stored streams: one gzip blob per series, version and root, made when it is asked for (PS3.18 10.4)."""
 
-# ruff: noqa: S608 - one condition for two statements
+# ruff: noqa: S608 - one condition for two statements, one bound
 
 from __future__ import annotations
 
@@ -56,10 +56,16 @@ _CONTENT = f"""
 select i.sop_instance_uid, i.transfer_syntax_uid, i.metadata, {_IS_PLAYABLE} as is_playable
 from instance i where i.id = any($1::bigint[]) order by i.instance_number, i.id"""
 
-# Whoever reads an older version has ten minutes to end.
-_KEEP = """
+# Whoever reads an older version has ten minutes to end. Roots come from whatever Host headers name: of a series few
+# are kept, those in use that were there first, so that a client who invents some displaces but its own.
+_MOST_ROOTS = 8
+_KEEP = f"""
 with stale as (
     delete from series_metadata where series_id = $1 and version < $2 and made_at < now() - interval '10 minutes'
+), crowd as (
+    delete from series_metadata m where m.series_id = $1 and m.version = $2 and m.root = any(array(
+        select o.root from series_metadata o where o.series_id = $1 and o.version = $2 and o.root <> $3
+        order by o.used_at < now() - interval '1 day', o.made_at, o.root offset {_MOST_ROOTS - 1}))
 )
 insert into series_metadata (series_id, version, root, sha256, gzip) values ($1, $2, $3, $4, $5)
 on conflict (series_id, version, root) do update set used_at = now()

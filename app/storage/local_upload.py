@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -34,6 +34,7 @@ class Target:
     def __init__(self, temporary: Path, final: Path, made: Folders) -> None:
         self.digests = Digests()
         self.size = 0
+        self.may_remain = True  # until it is discarded
         self._path, self._final, self._folders = temporary, final, made
         self._descriptor = -1
         self._over = False
@@ -56,9 +57,14 @@ class Target:
 
     def discard(self) -> None:
         """Leave nothing, whatever was reached; calls that come later do nothing."""
-        with self._lock, suppress(OSError):  # what cannot be removed is swept at the next start
-            self._close()
-            self._path.unlink()
+        with self._lock:
+            try:
+                self._close()
+                self._path.unlink(missing_ok=True)
+            except OSError:  # a temporary file is swept at the next start
+                self.may_remain = self._path == self._final
+            else:
+                self.may_remain = False
 
     def _append(self, buffers: Buffers) -> None:
         if self._over:
@@ -100,6 +106,11 @@ class LocalUpload:
         if self._flight:
             raise ValueError("the data set's offset is told after bytes were hashed")
         self._target.digests.split(offset, seed)
+
+    @property
+    def may_remain(self) -> bool:
+        """It got its name, and could not be removed when its folder could not be synced."""
+        return self._target.may_remain
 
     @property
     def stored(self) -> Stored:

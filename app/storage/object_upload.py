@@ -99,6 +99,7 @@ class ObjectUpload:
         self._writer: AsyncWritableFile | None = None
         self._flight: asyncio.Task[None] | None = None
         self._completing = False
+        self._aborted = False
         self._stored: Stored | None = None
 
     async def write(self, chunk: bytes | memoryview) -> None:
@@ -115,6 +116,11 @@ class ObjectUpload:
         if self._flight:
             raise ValueError("the data set's offset is told after bytes were hashed")
         self._digests.split(offset, seed)
+
+    @property
+    def may_remain(self) -> bool:
+        """An attempt to complete whose answer was lost can succeed yet, also after it was removed."""
+        return self._completing or not self._aborted
 
     @property
     def stored(self) -> Stored:
@@ -185,6 +191,7 @@ class ObjectUpload:
             with suppress(Exception):  # what cannot be aborted is swept
                 await self._writer.__aexit__(type(stop), stop, None)
         self._release()
+        self._aborted = True
 
     def _release(self) -> None:
         self._writer = None

@@ -55,7 +55,7 @@ class Files(Protocol):
         """These bytes, when all are in memory; None where they have to be read; `NotFound`, else `Unavailable`."""
 
 
-class Upload(Protocol):
+class Upload(AbstractAsyncContextManager["Upload"], Protocol):
     """An object on its way in; nobody sees it before the block that writes it has ended."""
 
     async def write(self, chunk: bytes | memoryview) -> None:
@@ -66,6 +66,10 @@ class Upload(Protocol):
 
         To be told before the first mebibyte is written. Untold, the whole object is the data set.
         """
+
+    @property
+    def may_remain(self) -> bool:
+        """After a block that failed: the object may be there all the same, or come to be, and nobody knows."""
 
     @property
     def stored(self) -> Stored:
@@ -83,8 +87,8 @@ class Storage(Protocol):
     def files(self) -> Files | None:
         """How bytes are sent unread, if they can be."""
 
-    def upload(self, key: str, expected: int | None = None) -> AbstractAsyncContextManager[Upload]:
-        """Durable when the block ends; when it raises or is cancelled, nothing is left.
+    def upload(self, key: str, expected: int | None = None) -> Upload:
+        """Durable when the block ends; when it raises or is cancelled, nothing is left unless it `may_remain`.
 
         `expected` is the most bytes that may come, if that is known. Raises `Refused` (out of resources)
         when the object cannot be written, `Unavailable` when the storage does not answer.

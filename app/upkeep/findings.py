@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.dicom import uids
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -17,7 +19,8 @@ class Finding:
     repaired: bool = False
 
     def __str__(self) -> str:
-        words = [self.what, self.key, self.sop_instance_uid, "repaired" if self.repaired else ""]
+        uid = self.sop_instance_uid and uids.told(self.sop_instance_uid)
+        words = [self.what, self.key, uid, "repaired" if self.repaired else ""]
         return " ".join(filter(None, words))
 
 

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from app.dicom import uids
 from app.errors import NotFound, Refused
 from app.extent import Stored
 from app.index import checking, ledger, removal, rows, sweeping
@@ -80,7 +81,7 @@ async def _studies(tools: Tools, book: Ledger, wishes: Wishes, report: Report) -
         for study in found:
             if wishes.repair:
                 await removal.recount(book.connection, study)
-            report.add(Finding("miscounted", study, repaired=wishes.repair))
+            report.add(Finding("miscounted", uids.told(study), repaired=wishes.repair))
         after += checking.STUDIES_AT_ONCE
 
 

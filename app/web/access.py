@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.tokens import Token
 from app.web.problems import problem
 
 ROOT = "/dicom-web"
@@ -36,17 +37,7 @@ EXPOSED = (
 AUTHORITY = re.compile(r"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _BELIEVABLE = {"proto": re.compile("https?"), "host": AUTHORITY}
 DEFAULT_PORTS = {"http": 80, "https": 443}
-SCOPES = frozenset({"read", "write", "delete"})
 SCOPE_OF = {"GET": "read", "HEAD": "read", "DELETE": "delete"}
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One line of the tokens file: the secret itself is not kept anywhere."""
-
-    name: str
-    scopes: frozenset[str]
-    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +52,6 @@ class Policy:
     upload_idle_timeout_s: float = 60.0
     write_timeout_s: float = 60.0
     allow_delete: bool = False
-
-
-def read_tokens(text: str) -> tuple[Token, ...]:
-    """The lines `name scopes sha256hex` of a tokens file; blank lines and `#` are passed over.
-
-    Raises ValueError with the number of the first line that is wrong, never with its content.
-    """
-    tokens = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        try:
-            name, scopes, digest = words
-            token = Token(name, frozenset(scopes.split(",")), bytes.fromhex(digest))
-        except ValueError:
-            raise ValueError(f"line {number} of the tokens file is not `name scopes sha256hex`") from None
-        if not token.scopes <= SCOPES or len(token.sha256) != sha256().digest_size:
-            raise ValueError(f"line {number} of the tokens file has an unknown scope or a short digest")
-        tokens.append(token)
-    return tuple(tokens)
 
 
 def networks(names: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:

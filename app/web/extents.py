@@ -139,7 +139,7 @@ class _Sender:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, stall_s: float) -> None:
         self._client = Client(scope, receive)
-        self._path, self._send, self._stall_s = scope["path"], send, stall_s
+        self._request_id, self._send, self._stall_s = scope.get("request_id"), send, stall_s
 
     async def run(self, response: Response, pieces: Pieces, length: int | None) -> None:
         async with aclosing(pieces):
@@ -160,7 +160,7 @@ class _Sender:
             await self._client.cut()  # so that the server takes this for the client's end, not for ours
         except (TimeoutError, ReelwebError) as error:
             reason = str(error) or "The client takes nothing."
-            _log.warning("answer cut short", path=self._path, reason=reason)
+            _log.warning("answer cut short", request_id=self._request_id, reason=reason)
             if not await self._client.cut():
                 raise RuntimeError("an answer was cut short") from error
 

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from app.errors import where
 from app.web import sendfile
 from app.web.problems import problem
 
@@ -112,17 +113,7 @@ class _Seen:
 
 def _tell(scope: Scope, error: Exception) -> None:
     """The text of a stranger's error may hold an attribute of a patient: the log gets where, not what."""
-    log.error("failed", request_id=scope["request_id"], error=type(error).__name__, at=_where(error))
-
-
-def _where(error: BaseException) -> list[str]:
-    """The files and lines an error passed, innermost last."""
-    frames, traceback = [], error.__traceback__
-    while traceback:
-        code = traceback.tb_frame.f_code
-        frames.append(f"{code.co_filename.rpartition('/')[2]}:{traceback.tb_lineno} {code.co_name}")
-        traceback = traceback.tb_next
-    return frames[-6:]
+    log.error("failed", request_id=scope["request_id"], error=type(error).__name__, at=where(error))
 
 
 def _route(scope: Scope) -> str:

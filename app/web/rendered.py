@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from app import __version__, render, retrieve
-from app.dicom import transfer_syntax
+from app.dicom import sop_class, transfer_syntax
 from app.errors import BadRequest
 from app.index.located import Located
 from app.index.videos import Video
@@ -20,6 +20,7 @@ from app.pixels.image import MAX_PIXELS, Function, Window
 from app.pixels.picture import Options
 from app.web import accept
 from app.web.accept import Offer
+from app.web.bulkdata import INERT
 from app.web.extents import ExtentsResponse, UnmadeResponse
 from app.web.frames import parse as parse_frames
 from app.web.ranges import is_unchanged
@@ -27,6 +28,7 @@ from app.web.state import Request, accepted
 from app.web.wado import VARY, validators
 
 PICTURES: Final = (Offer("image/jpeg"), Offer("image/png"))
+DOCUMENT: Final = (Offer("application/pdf"),)
 VIDEO: Final = (Offer("video/mp4"), *PICTURES)
 HEVC_VIDEO: Final = (Offer("video/mp4"), Offer("video/h265"), *PICTURES)
 FUNCTIONS: Final = {
@@ -38,13 +40,15 @@ SMALL: Final = 256
 
 
 async def instance(request: Request) -> Response:
-    """The video, or the instance's first frame."""
+    """The video, the document, or the instance's first frame."""
     tools, path = request.state["tools"], request.path_params
     found = await retrieve.playable(tools, path["study"], path["series"], path["instance"])
     located = found.located
     offer = accept.choose(accepted(request), _offers(located)).offer
     if offer.media_type.startswith("video/"):
         return _played(request, located, await render.video(tools, found))
+    if offer in DOCUMENT:
+        return await _document(request, located)
     return await _picture(request, located, 1, options(request.query_params, offer.media_type))
 
 
@@ -81,6 +85,8 @@ def _number(request: Request) -> int:
 
 def _offers(located: Located) -> tuple[Offer, ...]:
     syntax = located.transfer_syntax_uid
+    if located.sop_class_uid == sop_class.ENCAPSULATED_PDF:
+        return DOCUMENT
     if not transfer_syntax.is_video(syntax):
         return PICTURES
     return HEVC_VIDEO if transfer_syntax.media_type(syntax) == "video/H265" else VIDEO
@@ -93,6 +99,18 @@ def _played(request: Request, located: Located, video: Video) -> Response:
         video.media_type,
         validators=validators(located, video.version),
         headers=VARY,
+        stall_s=request.state["policy"].write_timeout_s,
+    )
+
+
+async def _document(request: Request, located: Located) -> Response:
+    tools = request.state["tools"]
+    return ExtentsResponse(
+        tools.storage,
+        await render.document(tools, located),
+        DOCUMENT[0].content_type,
+        validators=validators(located, "document"),
+        headers=INERT | {"Content-Disposition": f'inline; filename="{located.sop_instance_uid}.pdf"'},
         stall_s=request.state["policy"].write_timeout_s,
     )
 

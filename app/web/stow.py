@@ -63,7 +63,7 @@ class Outcomes:
         item = self._reference(outcome) | {"00081190": {"vr": "UR", "Value": [url]}}
         if outcome.warning is not None:
             self._warned = True
-            item["00081196"] = {"vr": "US", "Value": [outcome.warning]}
+            item["00081196"] = {"vr": "US", "Value": [int(outcome.warning)]}
         self._stored.append(item)
 
     def _reference(self, outcome: store.Outcome) -> dict[str, Any]:

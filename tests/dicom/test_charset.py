@@ -59,6 +59,18 @@ def test_misspelt_terms(terms: bytes) -> None:
     assert charset.decoder(terms)(b"\xe4") == "ä"
 
 
+@pytest.mark.parametrize("terms", [b"ISO-IR 144", b"iso_2022-ir 144", b"ISO IR144"])
+def test_misspelt_terms_are_not_all_latin(terms: bytes) -> None:
+    """The number tells the character set, however the words before it are spelled."""
+    assert charset.decoder(terms)(b"\xb6\xe3\xda") == "Жук"
+
+
+def test_misspelt_terms_of_several_bytes() -> None:
+    """A set that needs escape sequences is found by its own words only."""
+    assert charset.decoder(b"ISO-2022-IR 87")(b"\x1b$B;3ED\x1b(B") == "山田"
+    assert charset.decoder(b"ISO-IR 87")(b"\xe4") == "ä"
+
+
 @pytest.mark.parametrize("terms", [b"ISO_IR 192\\ISO 2022 IR 100", b"ISO_IR 192"])
 def test_standalone_sets_know_no_extensions(terms: bytes) -> None:
     """UTF-8 stands alone; escape sequences of others are not followed."""

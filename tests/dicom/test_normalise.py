@@ -26,7 +26,7 @@ from app.dicom.prologue import Prologue
 from app.dicom.scanner import Limits, Scan
 from app.errors import FailureReason, Refused
 from tests.dicom.corpus import File, by_name, files, normalised, read, scan, sliced
-from tests.dicom.raw import ITEM_END, SEQUENCE_END, UNDEFINED, big, implicit, item
+from tests.dicom.raw import ITEM_END, SEQUENCE_END, UNDEFINED, big, explicit, implicit, item
 from tests.make import dataset, instance, part10
 
 LIMITS = Limits(normalise=True)
@@ -274,6 +274,21 @@ def test_big_endian_refusals() -> None:
     little = part10(dataset(PixelData=None)).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0")
     with pytest.raises(Refused, match=r"not in Explicit VR Big Endian|truncated"):
         scan(little, limits=LIMITS)
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_a_data_set_cannot_begin_with_file_meta(size: int) -> None:
+    """Its normalised form would begin with file meta that is none: found by fuzzing."""
+    whole, prologue = instance(ExplicitVRBigEndian, PixelData=None), Prologue(Limits())
+    assert prologue.take(memoryview(whole))
+    at, packer = prologue.offset, zlib.compressobj(9, wbits=-15)
+    packed = packer.compress(explicit("00020005", "UI", b"1.2\0")) + packer.flush()
+    for hostile in (
+        whole[:at] + big("00020005", "UI", b"1.2\0") + whole[at:],
+        prologue.written(DeflatedExplicitVRLittleEndian) + packed,
+    ):
+        with pytest.raises(Refused, match="begins with an element of the File Meta"):
+            scan(hostile, sliced(hostile, size), limits=LIMITS)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])

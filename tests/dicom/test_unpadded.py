@@ -42,6 +42,7 @@ def passed(data: bytes, size: int = 1 << 20) -> Stream:
         (PACKET * 5, "ts", 940),
         (PACKET * 5 + b"\0", "ts", 940),
         (PACKET, "ts", 188),
+        (PACKET * 5 + bytes(2), "ts", 942),
         (b"\0\0\0\0" + b"G" + bytes(187) + b"\0\0\0\0G" + bytes(186), "ts", 383),
         (b"\0\0\0\1\x67\x11\0", "annexb", 6),
         (b"\0\0\1\x67\x11\0\0", "annexb", 6),

@@ -171,3 +171,20 @@ async def test_an_unknown_address_is_not_found(index: Index, address: tuple[str,
     level: Any = {1: metadata.study, 2: metadata.series, 3: metadata.instance}[len(address)]
     with pytest.raises(NotFound):
         await level(index, *address, ROOT)
+
+
+async def test_invented_roots_displace_each_other(index: Index, sql: Connection) -> None:
+    """A Host header may name anything: of a series few addresses are kept, the one in use among them."""
+    await scans.add(index, scans.scan())
+    await sql.execute("update series set changed_at = now() - interval '1 minute'")
+    for root in ("http://real/dicom-web", *(f"http://localhost:{port}/dicom-web" for port in range(40))):
+        await metadata.series(index, "1.2.3", "1.2.3.4", root)
+        await metadata.study(index, "1.2.3", root)
+    kept = [row[0] for row in await sql.fetch("select root from series_metadata order by made_at")]
+    assert len(kept) == 8
+    assert (kept[0], kept[-1]) == ("http://real/dicom-web", "http://localhost:39/dicom-web")
+    await sql.execute("update series_metadata set used_at = now() - interval '2 days' where root ~ 'real'")
+    await metadata.series(index, "1.2.3", "1.2.3.4", "http://new/dicom-web")
+    kept = [row[0] for row in await sql.fetch("select root from series_metadata")]
+    assert len(kept) == 8
+    assert "http://real/dicom-web" not in kept

@@ -164,6 +164,7 @@ def test_database_away(server: Server) -> None:
             until(lambda one=one: post(server.url, one).status_code == 200, server)  # type: ignore[misc]
     for one in sent:
         assert_there(server.url, paths(post(server.url, one))[0], one)
+    assert "Traceback" not in server.told
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.web.access import LOOPBACK_NAMES, Policy, host_of, networks, read_tokens, root
+from app.web.access import LOOPBACK_NAMES, Policy, host_of, networks, root
 from app.web.connection import DRAINED
 from tests import cluster, make
 from tests.web import doors
@@ -72,22 +72,6 @@ def test_answers_carry_the_address_that_the_client_can_reach(
     asked: dict[str, Any], policy: Policy, expected: str
 ) -> None:
     assert root(asked, policy) == expected
-
-
-def test_the_tokens_file_is_names_scopes_and_digests() -> None:
-    """Blank lines and remarks are passed over; the secret itself stands nowhere."""
-    (token,) = read_tokens(f"# who\n\nviewer read,write {DIGEST}  # ward 3\n")
-    assert (token.name, token.scopes) == ("viewer", frozenset({"read", "write"}))
-    assert token.sha256.hex() == DIGEST
-
-
-@pytest.mark.parametrize(
-    "line", ["viewer", f"viewer admin {DIGEST}", "viewer read 1234", "viewer read xyz", "a b c d"]
-)
-def test_a_wrong_line_is_told_by_its_number_and_never_by_its_content(line: str) -> None:
-    with pytest.raises(ValueError, match="line 2") as told:
-        read_tokens(f"ok read {DIGEST}\n{line}\n")
-    assert "viewer" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from app.upkeep.findings import Finding
 from tests import make
 from tests.web import doors
 from tests.web.doors import Archive
@@ -107,6 +108,25 @@ def test_no_line_and_no_error_holds_anything_of_a_patient(
     assert {line["event"] for line in lines} == {"request", "refused"}
     refusals = [line for line in lines if line["event"] == "refused"]
     assert {line["reason"] for line in refusals} >= {"0111", "C000", "A900"}
+
+
+def test_a_name_within_a_uid_is_not_told(tmp_path: Path, migrated: str, lines: list[dict[str, Any]]) -> None:
+    """Letters in UIDs are taken, and may be a name: logs have a digest of them, whatever becomes of the instance."""
+    uids = {"SOPInstanceUID": "1.2.777777.0", "StudyInstanceUID": "1.2.777777.1", "SeriesInstanceUID": "1.3"}
+    first, other = (
+        make.instance(**uids, PatientComments=comment).replace(b"777777", b"Geheim") for comment in "ab"
+    )
+    with doors.serving(migrated, tmp_path, allow_delete=True) as here:
+        (url,) = doors.stored(here.root, first)
+        doors.store(here.root, other)
+        doors.get(f"{url}/rendered")
+        for address in (url, url.partition("/series")[0]):
+            doors.request("DELETE", address)
+    assert {line["event"] for line in lines} >= {"refused", "removed"}
+    told = json.dumps(lines, default=str)
+    assert "Geheim" not in told
+    assert told.count("sha256:") >= 3
+    assert str(Finding("missing", "objects/x", "1.2.Geheim.0")).startswith("missing objects/x sha256:")
 
 
 def test_an_unknown_path_is_not_repeated(archive: Archive, lines: list[dict[str, Any]]) -> None:

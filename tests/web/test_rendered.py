@@ -218,12 +218,65 @@ def test_a_study_is_shown_by_its_first_image(archive: Archive, tmp_path: Path) -
 
 
 def test_what_has_no_picture_says_so(archive: Archive, report: str) -> None:
+    """It is there, and cannot be shown: 406 with what it is. What is not there is 404."""
     study = report.partition("/series")[0]
     for url in (f"{report}/rendered", f"{report}/thumbnail", f"{report}/frames/1/rendered"):
-        assert "no Pixel Data" in doors.is_problem(get(url), 404)
-    assert "picture" in doors.is_problem(get(f"{study}/thumbnail"), 404)
+        assert "CT Image Storage" in doors.is_problem(get(url), 406)
+    assert "picture" in doors.is_problem(get(f"{study}/thumbnail"), 406)
     doors.is_problem(get(f"{archive.root}/studies/1.2/thumbnail"), 404)
     doors.is_problem(get(f"{archive.root}/studies/1.2/series/1/instances/1/rendered"), 404)
+
+
+PDF, CDA = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.104.2"
+
+
+def document(archive: Archive, content: bytes, sop_class: str = PDF, **more: Any) -> str:
+    data = make.instance(
+        PixelData=None,
+        Rows=None,
+        Columns=None,
+        Modality="DOC",
+        SOPClassUID=sop_class,
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+        EncapsulatedDocument=content + bytes(len(content) % 2),
+        **more,
+    )
+    return doors.stored(archive.root, data)[0]
+
+
+@pytest.mark.parametrize("size", [20, 501, 5000, 5001, 200_001])
+@pytest.mark.parametrize("accept", ["", OBJECT, "application/pdf"])
+def test_a_pdf_is_shown_as_it_was_stored(archive: Archive, size: int, accept: str) -> None:
+    """Without its pad, in ranges, and as nothing of ours: no script of it runs under our name."""
+    content = b"%PDF-1.7 " + bytes(range(1, 256)) * 800
+    url = document(archive, content[:size], EncapsulatedDocumentLength=size)
+    answer = get(f"{url}/rendered", accept)
+    assert (answer.status_code, answer.content) == (200, content[:size])
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    uid = url.rpartition("/")[2]
+    assert answer.headers["content-disposition"] == f'inline; filename="{uid}.pdf"'
+    part = get(f"{url}/rendered", accept, Range="bytes=5-9")
+    assert (part.status_code, part.content) == (206, content[5:10])
+    assert get(f"{url}/rendered", accept, If_None_Match=answer.headers["etag"]).status_code == 304
+
+
+def test_a_document_whose_length_is_a_lie_is_whole(archive: Archive) -> None:
+    content = b"%PDF-1.7 " + bytes(5001)
+    for told in (None, 0, 3, 2**32 - 1):
+        url = document(archive, content, EncapsulatedDocumentLength=told)
+        assert get(f"{url}/rendered").content == content
+
+
+def test_other_documents_are_not_shown(archive: Archive) -> None:
+    """A CDA is not served as a page, a PDF is no picture, and one without its document says so."""
+    page = document(archive, b"<html><script>alert(1)</script></html>", CDA)
+    assert "CDA" in doors.is_problem(get(f"{page}/rendered", OBJECT), 406)
+    url = document(archive, b"%PDF-1.7")
+    doors.is_problem(get(f"{url}/rendered", "image/jpeg"), 406)
+    assert "PDF" in doors.is_problem(get(f"{url}/thumbnail"), 406)
+    assert "document" in doors.is_problem(get(f"{document(archive, b'')}/rendered"), 406)
 
 
 def test_what_cannot_be_made_is_406(ramp: str) -> None:

@@ -134,7 +134,7 @@ def test_by_setting_the_first_is_kept_and_the_sender_is_content(empty: str, tmp_
         answer = doors.store(archive.root, second)
         assert answer.status_code == 202
         assert FAILED not in answer.json()
-        assert answer.json()[STORED]["Value"][0][WARNING] == {"vr": "US", "Value": [0xB007]}
+        assert answer.json()[STORED]["Value"][0][WARNING] == {"vr": "US", "Value": [0xB006]}
         assert doors.get(url, headers={"Accept": "application/dicom"}).content == first
         assert len(archive.objects()) == 1
 

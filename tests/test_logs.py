@@ -1,0 +1,48 @@
+"""Whatever a process says is one line for each thing, and quotes no error of a library."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import asyncio, logging
+from app import logs
+from app.errors import Unavailable
+logs.configure("info", "json")
+async def fails(): raise ValueError("Geheim")
+async def main():
+    asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    try: await fails()
+    except ValueError: logging.getLogger("asyncpg.pool").warning("Failed to restore", exc_info=True)
+    logging.getLogger("uvicorn.error").error("Traceback (most recent call last):\\nValueError: Geheim")
+    import gc; gc.collect()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fails())
+with logs.last_words():
+    asyncio.run(main())
+"""
+
+
+def test_errors_of_libraries_are_one_line_each() -> None:
+    """With their kind and where they passed; and the process that one of them ends says so, with status 1."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    told = {line["event"]: line for line in lines}
+    assert set(told) == {"Failed to restore", "Task exception was never retrieved", "ended"}
+    assert len(lines) == 3
+    assert {line["error"] for line in lines} == {"ValueError"}
+    assert told["Failed to restore"]["by"] == "asyncpg.pool"
+    assert told["ended"]["at"][-1].endswith(" fails")
+    assert "Geheim" not in done.stderr + done.stdout
+    assert done.returncode == 1
