@@ -8,7 +8,6 @@ range. Our server protocol shows the transport, which knows at once, and sends f
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -27,9 +26,6 @@ DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 _EXTENSION: Final = "reelweb.transport"
 
 
-# Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
-# as well, but the speed of a distant one too: it has to hold everything that is under way.
-UNSENT: Final = 128 << 10
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
 HELD: Final = 2 << 10
 
@@ -41,9 +37,7 @@ class Protocol(HttpToolsProtocol):
         """Bound what the kernel holds for a viewer that does not read."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(HELD, 0)
-        listening = transport.get_extra_info("socket")
-        if hasattr(socket, "TCP_NOTSENT_LOWAT") and listening.family in {socket.AF_INET, socket.AF_INET6}:
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        sendfile.bound(transport, sendfile.UNSENT)
         self._await_header()
 
     def _await_header(self) -> None:

@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 EXTENSION: Final = "http.response.zerocopysend"
 NUDGE: Final = 4 << 10  # through the transport, which then waits: more than it takes without holding us back
 TURN: Final = 1 << 20  # then it is somebody else's
+# Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
+# as well, but the speed of a distant one too: it has to hold everything that is under way.
+UNSENT: Final = 128 << 10
+UNSENT_FAST: Final = 512 << 10  # for who takes it at once: fewer turns, and none of it is a copy
+_AT_ONCE_S: Final = 0.005
+
+
+def bound(transport: asyncio.Transport, unsent: int) -> None:
+    """Bound what the kernel holds for a viewer that does not read."""
+    ours = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_NOTSENT_LOWAT") and ours.family in {socket.AF_INET, socket.AF_INET6}:
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
 
 
 def with_files(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
@@ -44,11 +56,12 @@ class Answer:
     The head waits for what comes first, as ASGI wants it, so that it shares a segment with a file's beginning.
     """
 
-    __slots__ = ("_cycle", "_start", "_transport")
+    __slots__ = ("_cycle", "_start", "_transport", "_unsent")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle, self._transport = cycle, cycle.transport
         self._start: Any = None
+        self._unsent = UNSENT
 
     async def send(self, message: Message) -> None:
         """Take one of ASGI's messages; raises ConnectionError when the client of a file is gone."""
@@ -111,11 +124,20 @@ class Answer:
                 self._transport.write(piece)
                 offset, turn = offset + len(piece), turn + len(piece)
             if offset < end and self._cycle.flow.write_paused:
-                await self._cycle.flow.drain()
+                await self._drained()
                 turn = 0
             elif turn >= TURN:
                 await asyncio.sleep(0)
                 turn = 0
+
+    async def _drained(self) -> None:
+        """Wait for the client, and see how long it takes."""
+        loop, held = asyncio.get_running_loop(), self._unsent
+        began = loop.time()
+        await self._cycle.flow.drain()
+        self._unsent = UNSENT_FAST if loop.time() - began < _AT_ONCE_S else UNSENT
+        if self._unsent != held and not self._transport.is_closing():
+            bound(self._transport, self._unsent)
 
     def _sent(self, file: int, offset: int, count: int) -> int:
         """How much of it the kernel took; nothing while the transport holds what comes before."""
