@@ -1,26 +1,30 @@
-"""The one command: serve, migrate, token, and the hidden ones that the supervisor starts."""
+"""The one command: serve, import, migrate, verify, reindex, token, and the hidden ones that the supervisor starts."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import secrets
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import app
+from app import metrics, supervisor, tokens
 from app import settings as knobs
-from app import supervisor, tokens
 from app.embedded import CannotStart, process
 from app.errors import ReelwebError
 
 if TYPE_CHECKING:
     from app.tools import Tools
     from app.upkeep.findings import Report
+    from app.upkeep.importing.remote import Address
+    from app.upkeep.importing.start import Wishes
 
     Work = Callable[[Tools, Report], Awaitable[None]]
 
@@ -32,22 +36,25 @@ commands = typer.Typer(
 )
 
 
+_CANNOT = 2  # of verify and reindex, whose 1 means that something is not well
+
+
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
     if wanted:
         typer.echo(f"reelweb {app.__version__}")
         raise typer.Exit
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, status: int = 1) -> NoReturn:
     typer.echo("\n".join(f"reelweb: {line}" for line in sentence.splitlines()), err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
-def _settings() -> knobs.Settings:
+def _settings(status: int = 1) -> knobs.Settings:
     try:
         return knobs.read()
     except knobs.SettingsError as error:
-        _fail(str(error))
+        _fail(str(error), status)
 
 
 @commands.callback()
@@ -86,16 +93,23 @@ def migrate() -> None:
         _fail(f"REELWEB_DATABASE_URL, or what answers there, cannot be understood ({type(error).__name__}).")
 
 
-async def _migrate(settings: knobs.Settings, dsn: str) -> None:
-    """An index that is new, or was not made to its end, is made from storage before anybody is served."""
+async def _is_whole(settings: knobs.Settings, dsn: str) -> bool:
+    """Bring the schema to this version; whether the index knows all that the storage has."""
     from app import index
 
     await index.migrate(dsn)
     if not await index.is_rebuilding(dsn):
-        return
+        return True
     is_folder = settings.storage_url is None or settings.storage_url.startswith("file:")
     if is_folder and not (settings.storage_folder / "journal").is_dir():
         await index.begin(dsn)  # the usual first start, without the libraries that reading objects takes
+        return True
+    return False
+
+
+async def _migrate(settings: knobs.Settings, dsn: str) -> None:
+    """An index that is new, or was not made to its end, is made from storage before anybody is served."""
+    if await _is_whole(settings, dsn):
         return
     from app.upkeep import objects
     from app.upkeep import reindex as reindexing
@@ -112,12 +126,22 @@ def verify(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Look at lengths only, read nothing.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Make instances of complete objects that were never acknowledged.")
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop-unacknowledged", help="Remove them, after REELWEB_GRACE_S.")
+    ] = False,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Read at most so many MiB a second.")] = None,
 ) -> None:
     """Compare every row, object and record, also while the server runs. Status 1: something is not well."""
     from app.upkeep import verify as verifying
 
-    wishes = verifying.Wishes(repair, quick, rate and rate * (1 << 20))
+    if adopt and drop:
+        raise typer.BadParameter("--adopt and --drop-unacknowledged contradict each other.")
+    wishes = verifying.Wishes(
+        repair, quick, rate and rate * (1 << 20), "adopt" if adopt else "drop" if drop else "keep"
+    )
     _upkeep("verify", lambda tools, report: verifying.run(tools, wishes, report), alone=False)
 
 
@@ -141,7 +165,7 @@ def reindex(
 
 
 def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
-    settings = _settings()
+    settings = _settings(_CANNOT)
 
     async def run() -> int:
         async with supervisor.database(settings, alone=alone) as dsn:
@@ -150,8 +174,7 @@ def _upkeep(what: str, work: Work, *, alone: bool) -> NoReturn:
     try:
         found = asyncio.run(run())
     except (ReelwebError, CannotStart, OSError) as error:
-        typer.echo(f"reelweb: {error}", err=True)
-        raise typer.Exit(2) from None
+        _fail(str(error), _CANNOT)
     raise typer.Exit(1 if found else 0)
 
 
@@ -164,6 +187,110 @@ async def _kept_up(settings: knobs.Settings, dsn: str, what: str, work: Work, *,
         await wiring.upkeep(settings, dsn, lambda tools: work(tools, report), rebuilds=rebuilds)
     typer.echo(f"reelweb: {summary(report)}", err=True)
     return report.open
+
+
+@commands.command("import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Files, folders, DICOMDIRs, zip and tar files.")],
+    *,
+    url: Annotated[str | None, typer.Option(help="Send to this DICOMweb root, not into our archive.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(dir_okay=False, exists=True, help="PEM file of authorities to trust there.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, exists=True, help="Holds its token; else REELWEB_IMPORT_TOKEN does."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on: import what comes, when it rests.")] = False,
+    rest: Annotated[float, typer.Option(min=0, help="How many seconds a file must not change.")] = 5,
+    show: Annotated[
+        bool, typer.Option("--paths", help="Print the path of all that is refused, and why.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Read also what an earlier run brought in.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove each file once it is stored.")] = False,
+    move_to: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Move each file there once it is stored.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, max=64, help="How many at once.")] = None,
+) -> None:
+    """Store files: what is the same again does no harm. Status 1: something was refused."""
+    from app.upkeep.importing import aside, sources, start
+
+    settings = _settings()
+    if remove and move_to is not None:
+        _fail("--remove and --move-to contradict each other.")
+    kept_out = [settings.data_dir, settings.storage_folder]
+    if move_to is not None:
+        move_to.mkdir(parents=True, exist_ok=True)
+        kept_out.append(move_to)
+    wishes = start.Wishes(
+        paths=tuple(map(str, paths)),
+        notes=settings.data_dir / "import",
+        own=sources.places(kept_out),
+        jobs=jobs,
+        rest_s=rest if watch else None,
+        again=again,
+        aside=aside.remove if remove else aside.moved_to(move_to) if move_to else aside.leave,
+    )
+    raise typer.Exit(_import(settings, wishes, _address(settings, url, token_file, ca), with_paths=show))
+
+
+def _address(
+    settings: knobs.Settings, url: str | None, token_file: Path | None, ca: Path | None
+) -> Address | None:
+    from app.upkeep.importing.remote import Address
+
+    if url is None:
+        return None
+    secret = settings.import_token
+    if token_file is not None:
+        secret = token_file.read_text("utf-8").strip()
+    try:
+        return Address(url, secret, ca)
+    except ValueError as error:
+        _fail(str(error))
+
+
+def _import(settings: knobs.Settings, wishes: Wishes, address: Address | None, *, with_paths: bool) -> int:
+    """The exit status; 2 when it could not go on, 130 when it was told to stop."""
+    from app.upkeep.importing import start
+
+    os.umask(0o077)
+
+    async def run() -> int:
+        with start.stoppable() as stop, start.shown(wishes, with_paths=with_paths) as tally:
+            try:
+                if address is None:
+                    await _import_here(settings, lambda tools: start.into(tools, wishes, tally, stop))
+                else:
+                    await start.to(address, wishes, tally, stop)
+            finally:
+                for line in tally.summary():
+                    tally.say(line)
+            if stop.is_set() and wishes.rest_s is None:
+                tally.say("Stopped; run it again to go on.")
+                return 130
+            return 1 if tally.refused else 0
+
+    try:
+        return asyncio.run(run())
+    except (ReelwebError, CannotStart, OSError) as error:
+        typer.echo(f"reelweb: {error}", err=True)
+        return 2
+    except asyncio.CancelledError:
+        return 130
+
+
+async def _import_here(settings: knobs.Settings, work: Callable[[Tools], Awaitable[None]]) -> None:
+    from app import wiring
+
+    async with supervisor.database(settings, alone=False) as dsn:
+        if not await _is_whole(settings, dsn):
+            raise CannotStart(
+                "The index is not whole: start reelweb serve, which makes it from storage, first."
+            )
+        quiet = {"log_level": "warning"} if settings.log_level == "info" else {}  # the summary tells
+        await wiring.upkeep(settings.model_copy(update=quiet), dsn, work)
 
 
 @commands.command()
@@ -187,6 +314,7 @@ def token(
 @commands.command(hidden=True)
 def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> None:
     """Answer requests that come to an inherited socket."""
+    metrics.reserve()
     from app import wiring
 
     wiring.serve_web(_settings(), fd)
@@ -195,6 +323,7 @@ def web_worker(fd: Annotated[int, typer.Option(help="The bound socket.")]) -> No
 @commands.command(hidden=True)
 def jobs() -> None:
     """Make renditions and sweep."""
+    metrics.reserve()
     from app import wiring
 
     wiring.run_jobs(_settings())

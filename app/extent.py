@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -17,12 +17,20 @@ class Extent:
     offset: int
     length: int
 
+    def part(self, skip: int, length: int) -> Extent:
+        """`length` of its bytes, without the first `skip`."""
+        return Extent(self.key, self.offset + skip, length)
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a rendition: of its own object, or of the stored instance's unpadded stream."""
+    """A piece of a rendition: of its own object, or of the stored instance's unpadded stream.
 
-    source: Literal["rendition", "stream"]
+    Where there are thousands of pieces, `spans` is where in its own object they are written down (app/woven.py).
+    A `table` before them is no piece: there in its own object stands of what units the stream is made (app/units.py).
+    """
+
+    source: Literal["rendition", "stream", "spans", "table"]
     offset: int
     length: int
 
@@ -32,7 +40,7 @@ class Extents:
 
     __slots__ = ("_ends", "_extents", "length")
 
-    def __init__(self, extents: Iterable[Extent]) -> None:
+    def __init__(self, extents: Iterable[Extent | Prefixed]) -> None:
         self._extents = [extent for extent in extents if extent.length]
         self._ends = list(accumulate(extent.length for extent in self._extents))
         self.length = self._ends[-1] if self._ends else 0
@@ -42,26 +50,63 @@ class Extents:
         """How many extents there are."""
         return len(self._extents)
 
-    def __iter__(self) -> Iterator[Extent]:
+    @property
+    def stored(self) -> bool:
+        """Whether all of it lies in objects just as it is read: bytes that a kernel can send by itself."""
+        return all(isinstance(extent, Extent) for extent in self.parts())
+
+    def parts(self) -> Iterator[Extent | Prefixed]:
+        """What it is made of, in order."""
         return iter(self._extents)
+
+    def __iter__(self) -> Iterator[Extent]:
+        """The extents of a stream that is `stored`."""
+        for extent in self.parts():
+            assert isinstance(extent, Extent)
+            yield extent
 
     def slice(self, start: int, stop: int) -> Extents:
         """The bytes from `start` up to `stop`, clamped to the stream: O(log n) and what is taken."""
         return Extents(self._between(max(start, 0), min(stop, self.length)))
 
-    def _between(self, start: int, stop: int) -> Iterator[Extent]:
+    def _between(self, start: int, stop: int) -> Iterator[Extent | Prefixed]:
         at = bisect_right(self._ends, start)
         while start < stop:
             extent = self._extents[at]
             skip = extent.length - (self._ends[at] - start)
             length = min(extent.length - skip, stop - start)
-            yield Extent(extent.key, extent.offset + skip, length)
+            yield extent.part(skip, length)
             start, at = start + length, at + 1
 
 
 def joined(parts: Iterable[Extents]) -> Extents:
     """One stream after the other."""
-    return Extents(extent for part in parts for extent in part)
+    return Extents(extent for stream in parts for extent in stream.parts())
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Where the units of a stream lie, some bytes apart: rows of a table, in pages of equal count (app/units.py)."""
+
+    stream: Extents
+    rows: Extent
+    served: Sequence[int]
+    """Where each page begins when units are served, and behind them all where the last one ends."""
+    stored: Sequence[int]
+    """The offset in the stream behind the last unit of the page before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixed:
+    """`length` bytes from `offset` of units in a row, each behind its own length in four bytes."""
+
+    units: Units
+    offset: int
+    length: int
+
+    def part(self, skip: int, length: int) -> Prefixed:
+        """`length` of its bytes, without the first `skip`."""
+        return Prefixed(self.units, self.offset + skip, length)
 
 
 @dataclass(frozen=True, slots=True)

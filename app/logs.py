@@ -28,7 +28,7 @@ class _Libraries(logging.Handler):
             return
         error = record.exc_info[1] if record.exc_info else None
         fields = {"error": type(error).__name__} if error else {}
-        structlog.get_logger().log(record.levelno, line, by=record.name, **fields)
+        structlog.get_logger().log(record.levelno // 10 * 10, line, by=record.name, **fields)
 
 
 def configure(level: str, style: str) -> None:

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
 import orjson
 
-from app import retrieve
+from app import retrieve, units
 from app.dicom import sop_class, tags, transfer_syntax
-from app.errors import NotAcceptable, Unavailable
-from app.extent import Extent, Extents
+from app.errors import NotAcceptable, NotFound
+from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
 from app.index.located import Located
 from app.index.renditions import Rendition
-from app.index.videos import Playable, Video
+from app.index.videos import Playable, Version
+from app.kept import Kept
 from app.pixels import decode
 from app.pixels import picture as pictures
 from app.pixels.image import Image, describe
 from app.pixels.picture import Options
 from app.storage.stream import read_all
 from app.tools import Tools
+from app.woven import Woven
 
 MAX_FRAME_BYTES: Final = 512 << 20
+_MPEG: Final = frozenset({"mpeg", "ps", "ts"})
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video as it is served: extents, a media type, and what tells this rendition from another."""
+
+    extents: Extents
+    media_type: str
+    version: str
+    warnings: tuple[str, ...] = ()
+
+
+# By immutable keys, as a player asks for range after range; some 40 MB.
+_videos: Final = Kept[Version, Video](200_000)
 
 
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
@@ -91,16 +110,51 @@ async def video(tools: Tools, found: Playable) -> Video:
 
     Raises NotAcceptable with the reason when it cannot be played, Unavailable while it is being made.
     """
-    if found.video:
-        return found.video
-    at = found.located
-    if not transfer_syntax.is_video(at.transfer_syntax_uid):
+    if found.version and (video := _videos.get(found.version)):
+        return video
+    located = found.located
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
-    await retrieve.rendition(tools, at, renditions.MP4)
-    again = await retrieve.playable(tools, at.study_instance_uid, at.series_instance_uid, at.sop_instance_uid)
-    if again.video is None:
-        raise Unavailable("The video was prepared, and is gone again; try again.")
-    return again.video
+    made = await retrieve.rendition(tools, located, renditions.MP4)
+    assert made.media_type is not None
+    assert made.sha256 is not None
+    spans, sources = await _sources(tools, located, made)
+    extents = await _laid_out(tools, spans, sources)
+    video = Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
+    if found.version and found.version[2] == made.key:
+        _videos.put(found.version, video, extents.count)
+    return video
+
+
+async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
+    """The pieces of a rendition as one stream."""
+    if [span.source for span in layout] == ["spans"]:
+        rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
+        return Woven(await read_all(tools.storage, rows), sources)
+    return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
+
+
+async def _warnings(tools: Tools, located: Located) -> tuple[str, ...]:
+    """Where the data set says otherwise than the stream, if that was looked at already."""
+    found = await renditions.find(tools.index, located.instance_id, renditions.STREAM)
+    return tuple(found.description["warnings"]) if found and found.description else ()
+
+
+async def described(tools: Tools, located: Located) -> Mapping[str, Any]:
+    """What the instance's video is, by its stream; raises as `video` does."""
+    if not transfer_syntax.is_video(located.transfer_syntax_uid):
+        raise NotFound("The instance is not a video.")
+    made = await retrieve.rendition(tools, located, renditions.STREAM)
+    assert made.description is not None
+    return made.description
+
+
+async def mpeg(tools: Tools, located: Located) -> Extents:
+    """The MPEG-2 stream as it is stored; raises NotAcceptable where it is something else."""
+    row = await retrieve.pixels(tools, located)
+    if row.container not in _MPEG:
+        raise NotAcceptable("The video is not a bare MPEG-2, program or transport stream.")
+    return await retrieve.stream(tools, located)
 
 
 async def document(tools: Tools, located: Located) -> Extents | bytes:
@@ -120,6 +174,17 @@ async def document(tools: Tools, located: Located) -> Extents | bytes:
 def _unpadded(stored: int, told: object) -> int:
     """What the sender says is believed where it can be true: at most one byte pads (PS3.5 6.2)."""
     return stored - 1 if told == stored - 1 else stored
+
+
+async def _sources(
+    tools: Tools, located: Located, made: Rendition
+) -> tuple[Sequence[Span], Mapping[str, Extents]]:
+    """The pieces of a rendition, and what they are pieces of."""
+    own, spans, stored = _own(made), made.layout, await retrieve.stream(tools, located)
+    if spans[0].source == "table":
+        table = own.slice(spans[0].offset, spans[0].offset + spans[0].length)
+        stored, spans = await units.opened(partial(read_all, tools.storage), table, stored), spans[1:]
+    return spans, {"rendition": own, "stream": stored}
 
 
 def _own(made: Rendition) -> Extents:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from app.dicom import transfer_syntax
 from app.errors import NotAcceptable, NotFound, Unavailable
@@ -18,6 +19,9 @@ from app.index.metadata import Document
 from app.index.renditions import Rendition
 from app.index.videos import Playable
 from app.tools import Tools
+
+_SOON_S: Final = 2
+_LATE_S: Final = 120
 
 FRAGMENT = struct.Struct("<QQ")
 
@@ -87,9 +91,16 @@ async def rendition(tools: Tools, located: Located, kind: str) -> Rendition:
     if made is not None and made.state == "failed":
         raise NotAcceptable(made.error or "The rendition cannot be made.")
     if made is None or made.state != "ready":
-        raise Unavailable("The rendition is being made.", retry_after_s=2)
+        raise Unavailable("The rendition is being made.", retry_after_s=_left_s(made))
     await renditions.use(tools.index, made)
     return made
+
+
+def _left_s(made: Rendition | None) -> int:
+    """How long the rest of the work takes if it goes on as it went."""
+    if made is None or not made.running_s or not made.progress:
+        return _SOON_S
+    return min(max(round(made.running_s * (1 / made.progress - 1)), _SOON_S), _LATE_S)
 
 
 async def _key(tools: Tools, located: Located) -> str:

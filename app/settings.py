@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         default=(), description="Addresses and networks whose forwarded headers are believed"
     )
 
+    # what import --url shows the other server
+    import_token: str | None = Field(
+        default=None, repr=False, description="The other server's token, or user:password"
+    )
+
     # what is stored
     on_conflict: Literal["reject", "keep", "replace"] = Field(
         default="reject",
@@ -123,6 +128,11 @@ class Settings(BaseSettings):
         default=ByteSize(50 << 30),
         gt=0,
         description="Most bytes of what is made from instances; unused first out",
+    )
+    disk_reserve: ByteSize = Field(
+        default=ByteSize(1 << 30),
+        ge=0,
+        description="Uploads are refused when the folder has less room left; of a small disk, a twentieth of it",
     )
     max_instance_bytes: ByteSize | None = Field(
         default=None, gt=0, description="A larger instance is refused; unset: no limit"
@@ -144,6 +154,13 @@ class Settings(BaseSettings):
 
     # how long, how many
     workers: int = Field(default=1, ge=1, le=64, description="Web processes")
+    parts_ahead: int = Field(
+        default=16,
+        ge=0,
+        le=1000,
+        description="Instances that a web process has read and not yet kept, beyond one in each request; "
+        "up to 1 MiB each",
+    )
     upload_idle_timeout_s: Seconds = Field(
         default=60, description="An upload that sends nothing for so long is ended"
     )

@@ -29,6 +29,7 @@ class Outcome:
     failure: Refused | None = None
     warning: WarningReason | None = None
     transient: bool = False  # it would work later: the database or the storage was away
+    again: bool = False  # the very same was stored already
 
 
 async def instance(
@@ -133,7 +134,7 @@ async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
         return Outcome(scan.head)
     await _forget(tools, stored.key)
     if added == "same":
-        return Outcome(scan.head)
+        return Outcome(scan.head, again=True)
     if tools.on_conflict == "keep":
         return Outcome(scan.head, warning=WarningReason.ELEMENTS_DISCARDED)
     return _refused(

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 import app
-from app import limits
+from app import limits, metrics
 from app import settings as knobs
 from app.embedded import CannotStart, process
 from app.embedded.cluster import Cluster
@@ -33,6 +33,7 @@ from app.settings import Settings
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.1, 10.0, 30.0
 _DEATHS_BEFORE_READY = 5
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.03, 2.0
 _STOP_MARGIN_S = 2.0  # a child ends by itself after the same time-out, we only make sure
 _ECHO_S = 1.0  # timeout(1) and others tell both us and our group: that is one wish
 _RIVAL_PATIENCE_S, _REMAINS_PATIENCE_S = 1.0, 60.0
@@ -94,8 +95,8 @@ class Child:
 
     def _clean_up(self, pid: int) -> None:
         process.end_group(pid)
-        for gauge in Path(self._env["PROMETHEUS_MULTIPROC_DIR"]).glob(f"gauge_live*_{pid}.db"):
-            gauge.unlink(missing_ok=True)
+        if metrics.FOLDER in self._env:
+            metrics.release(self._env[metrics.FOLDER], pid)
 
 
 def run(settings: Settings) -> int:
@@ -139,7 +140,10 @@ async def _serve(settings: Settings) -> None:
         sockets = _bound(settings.host, settings.port, settings.workers)
         stack.callback(_close, sockets)
         port = sockets[0].getsockname()[1]
-        environment = _environment(folder, port)
+        figures = metrics.fresh(folder)
+        if figures is not None:
+            stack.callback(shutil.rmtree, figures, ignore_errors=True)
+        environment = _environment(folder, port, figures)
         if settings.database_url is None:
             connections = settings.workers * (settings.pool_size + 6) + 20  # app/index/pool.py
             database = Cluster(folder, max_connections=connections, pass_fds=(lock,))
@@ -225,6 +229,8 @@ async def database(settings: Settings, *, alone: bool) -> AsyncIterator[str]:
         yield settings.database_url
         return
     folder = settings.data_dir.absolute()
+    if not folder.is_dir():  # a mistyped one shall not become an archive
+        raise CannotStart(f"There is no {folder}: REELWEB_DATA_DIR is the folder that a server has made.")
     async with contextlib.AsyncExitStack() as stack:
         try:
             lock = await stack.enter_async_context(_owned(folder))
@@ -323,16 +329,12 @@ def _why_not(host: str, port: int, error: OSError) -> str:
     return f"{host} port {port} cannot be listened on: {error.strerror}."
 
 
-def _environment(folder: Path, port: int) -> dict[str, str]:
+def _environment(folder: Path, port: int, figures: Path | None) -> dict[str, str]:
     """What the children get: our settings, made absolute, and a fresh folder for their metrics."""
-    metrics = folder / "metrics"
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir()
-    environment = os.environ | {
-        "REELWEB_DATA_DIR": str(folder),
-        "REELWEB_PORT": str(port),
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
-    }
+    environment = os.environ | {"REELWEB_DATA_DIR": str(folder), "REELWEB_PORT": str(port)}
+    environment.pop(metrics.FOLDER, None)
+    if figures is not None:
+        environment[metrics.FOLDER] = str(figures)
     home = str(Path(app.__file__).parents[1])
     if home not in site.getsitepackages():  # -P keeps a stray app.py of the working directory out
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
@@ -340,10 +342,12 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
 
 
 async def _until_ready(listening: socket.socket, web: Sequence[Child]) -> None:
+    pause_s = _FIRST_LOOK_S
     while not await _is_ready(*listening.getsockname()[:2]):
         if any(child.deaths >= _DEATHS_BEFORE_READY for child in web):
             raise CannotStart("The web process ends again and again: the reason stands above.")
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.1, _LAST_LOOK_S)  # each look that fails is a line in the log
 
 
 async def _is_ready(host: str, port: int) -> bool:

@@ -28,6 +28,7 @@ from app.storage.s3_multipart import Keys
 from app.tools import Tools
 from app.upkeep import sweep
 from app.web import access, connection
+from app.web.ahead import Room
 from app.web.app import create
 from app.web.state import State
 from app.workers import Workers
@@ -45,6 +46,7 @@ def serve_web(settings: Settings, fd: int) -> None:
         web(settings, failures.append),
         loop="uvloop",
         http=connection.Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -100,7 +102,8 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
             async with tools(settings) as opened:
                 gc.collect()
                 gc.freeze()  # what lives as long as the process is never looked at again
-                yield {"tools": opened, "policy": policy}
+                room = Room(settings.parts_ahead)
+                yield {"tools": opened, "policy": policy, "room": room}
         except Exception as error:
             failed(error)
             raise
@@ -140,7 +143,10 @@ def _journal(storage: Storage) -> index.Journal:
 
 def _storage(settings: Settings) -> LocalStorage | ObjectStorage:
     if settings.storage_bucket is None:
-        return LocalStorage(settings.storage_folder, readers=settings.storage_threads)
+        threads = settings.storage_threads
+        return LocalStorage(
+            settings.storage_folder, writers=threads, readers=threads, reserve=settings.disk_reserve
+        )
     name, prefix = settings.storage_bucket
     endpoint, region = settings.s3_endpoint or "", settings.s3_region or os.environ.get("AWS_REGION", "")
     bucket = Bucket(

@@ -55,6 +55,7 @@ def fetch(url: str) -> tuple[str, int]:
 
 
 def seconds_of_dd(path: Path, folder: Path) -> float:
+    """What the disk itself needs for such a file."""
     copy = folder / "copy"
     started = time.perf_counter()
     command = ["dd", f"if={path}", f"of={copy}", "bs=1M", "conv=fdatasync", "status=none"]
@@ -69,11 +70,11 @@ def measure(path: Path) -> None:
     sent, _ = digest(blocks(path))
     with serving() as server:
         dd = seconds_of_dd(path, server.data_dir)
-        with Memory(server) as storing:
+        with Memory(server.process.pid) as storing:
             started = time.perf_counter()
             url = store(server, path)
             stored = time.perf_counter() - started
-        with Memory(server) as fetching:
+        with Memory(server.process.pid) as fetching:
             started = time.perf_counter()
             received, length = fetch(url)
             fetched = time.perf_counter() - started

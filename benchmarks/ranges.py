@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from obstore.store import S3Store
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import nginx
-from benchmarks.serving import MIB, everything, serving
+from benchmarks.serving import MIB, cpu, everything, serving
 from tests import make_video, seaweed
 from tests.serving import ROOT, Server
 
@@ -49,15 +48,6 @@ class Figures:
     @property
     def per_second(self) -> float:
         return self.sent / 1e6 / self.seconds
-
-
-def cpu(processes: Sequence[psutil.Process]) -> float:
-    """Of those that still run."""
-    spent = 0.0
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            spent += sum(process.cpu_times()[:2])
-    return spent
 
 
 def turn(figures: Figures, url: str, length: int, size: int, processes: Sequence[psutil.Process]) -> None:
@@ -107,7 +97,7 @@ def beside_nginx(workers: int, folder: Path, video: Path) -> None:
         url = stored(server, video)
         length = copied(url, folder / "plain.mp4")
         time.sleep(3)  # the poster is made
-        ours = everything(server)
+        ours = everything(server.process.pid)
         for size in SIZES:
             mine, its = Figures(), Figures()
             for _ in range(TURNS):
@@ -129,7 +119,7 @@ def beside_obstore(folder: Path, video: Path) -> None:
             )
             obstore.put(store, "plain", folder / "plain.mp4")
             time.sleep(3)
-            ours = everything(server)
+            ours = everything(server.process.pid)
             for size in SIZES:
                 mine, its = Figures(), Figures()
                 for _ in range(TURNS):

@@ -62,11 +62,12 @@ def group(**values: object) -> Sequence:
     return Sequence([item])
 
 
-def ct(syntax: str = "1.2.840.10008.1.2.1") -> bytes:
+def ct(syntax: str = "1.2.840.10008.1.2.1", **attributes: str | bytes) -> bytes:
     """512 x 512 x 16 bits with the attributes of a scanner's CT."""
     code = group(CodeValue="T-D1100", CodingSchemeDesignator="SRT", CodeMeaning="Head")
+    attributes.setdefault("PixelData", bytes(range(256)) * 2048)
     return instance(
-        syntax, Rows=512, Columns=512, PixelData=bytes(range(256)) * 2048,
+        syntax, Rows=512, Columns=512,
         ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], SeriesDate="20261122", ContentDate="20261122",
         AcquisitionTime="101500.123", Manufacturer="Maker", InstitutionName="Hospital", StationName="CT1",
         ReferringPhysicianName="Roe^Richard", StudyDescription="Head", SeriesDescription="Axial 1.0",
@@ -78,7 +79,7 @@ def ct(syntax: str = "1.2.840.10008.1.2.1") -> bytes:
         ImageOrientationPatient=["1", "0", "0", "0", "1", "0"], FrameOfReferenceUID="1.2.3.4",
         SliceLocation="12.25", PixelSpacing=["0.48828125", "0.48828125"], WindowCenter=["40", "300"],
         WindowWidth=["80", "1500"], RescaleIntercept="-1024", RescaleSlope="1", RescaleType="HU",
-        ProcedureCodeSequence=code, AnatomicRegionSequence=code,
+        ProcedureCodeSequence=code, AnatomicRegionSequence=code, **attributes,
     )  # fmt: skip
 
 

@@ -1,18 +1,20 @@
-"""A server of our own for the time of a benchmark, and the memory of its processes."""
+"""A server of our own for the time of a benchmark; the processor time and the memory of a server's processes."""
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import psutil
 
+from tests import seaweed
 from tests import serving as processes
 from tests.serving import ROOT, Server
 
@@ -42,22 +44,45 @@ def serving(workers: int = 1, **settings: str) -> Iterator[Server]:
         yield server
 
 
-def children(server: Server) -> list[psutil.Process]:
-    """All processes of the server but PostgreSQL's."""
-    return [process for process in everything(server) if "postgres" not in process.name()]
+@contextmanager
+def serving_from(kind: str, workers: int = 1) -> Iterator[Server]:
+    """The same with objects in the `folder`, or in `s3`: a SeaweedFS that ends with the block."""
+    with ExitStack() as stack:
+        place = {}
+        if kind == "s3":
+            s3 = stack.enter_context(seaweed.running())
+            os.environ |= seaweed.CREDENTIALS
+            place = {"storage_url": f"s3://{seaweed.BUCKET}/a", "s3_endpoint": s3.endpoint}
+        yield stack.enter_context(serving(workers, **place))
 
 
-def everything(server: Server) -> list[psutil.Process]:
-    """All processes of the server."""
-    parent = psutil.Process(server.process.pid)
+def everything(pid: int) -> list[psutil.Process]:
+    """A server's processes, by the pid of the first."""
+    parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
+
+
+def is_database(process: psutil.Process) -> bool:
+    """One of PostgreSQL's."""
+    with suppress(psutil.NoSuchProcess):
+        return "postgres" in process.name()
+    return False
+
+
+def cpu(processes: Sequence[psutil.Process]) -> float:
+    """Seconds spent by those that still run."""
+    spent = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            spent += sum(process.cpu_times()[:2])
+    return spent
 
 
 @dataclass
 class Memory:
-    """Resident memory of a server's processes, sampled at 10 Hz while the block lasts; bytes."""
+    """Resident memory of a server's processes but PostgreSQL's, sampled at 10 Hz while the block lasts; bytes."""
 
-    server: Server
+    pid: int
     largest: int = 0
     together: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
@@ -74,10 +99,9 @@ class Memory:
     def _sample(self) -> None:
         while not self._over.wait(0.1):
             sizes = []
-            for process in children(self.server):
-                try:
-                    sizes.append(process.memory_info().rss)
-                except psutil.NoSuchProcess:
-                    continue
+            for process in everything(self.pid):
+                with suppress(psutil.NoSuchProcess):
+                    if not is_database(process):
+                        sizes.append(process.memory_info().rss)
             self.largest = max(self.largest, *sizes, 0)
             self.together = max(self.together, sum(sizes))

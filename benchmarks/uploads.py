@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +17,8 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.large_instance import blocks
 from benchmarks.ranges import within
-from benchmarks.serving import MIB, Memory, serving
-from tests import make_video, seaweed
+from benchmarks.serving import MIB, Memory, serving_from
+from tests import make_video
 from tests.serving import Server
 
 UPLOADS = 16
@@ -40,15 +39,9 @@ def store(server: Server, path: Path, number: int) -> None:
 def measure(kind: str, folder: Path, _video: Path) -> None:
     path = folder / "large.dcm"
     make_video.large(path, BYTES)  # one instance for all: the first is stored, the others are the same again
-    with ExitStack() as stack:
-        place = {}
-        if kind == "s3":
-            s3 = stack.enter_context(seaweed.running())
-            os.environ |= seaweed.CREDENTIALS
-            place = {"storage_url": f"s3://{seaweed.BUCKET}/a", "s3_endpoint": s3.endpoint}
-        server = stack.enter_context(serving(1, **place))
+    with serving_from(kind) as server:
         began = time.perf_counter()
-        with Memory(server) as memory, ThreadPoolExecutor(UPLOADS) as pool:
+        with Memory(server.process.pid) as memory, ThreadPoolExecutor(UPLOADS) as pool:
             list(pool.map(partial(store, server, path), range(UPLOADS)))
         took, size = time.perf_counter() - began, path.stat().st_size
         print(

@@ -19,8 +19,8 @@ import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.ranges import cpu, stored, within
-from benchmarks.serving import children, serving
+from benchmarks.ranges import stored, within
+from benchmarks.serving import cpu, everything, serving
 from tests.serving import ROOT, Server
 
 ARRIVE_S, WATCH_S, STALLED, WORKERS = 30, 20, 1000, 2
@@ -28,7 +28,7 @@ Viewers = tuple[int, int, int]  # moving, never reading, reading a mebibyte and 
 
 
 def web(server: Server) -> list[psutil.Process]:
-    return [process for process in children(server) if "web-worker" in process.cmdline()]
+    return [process for process in everything(server.process.pid) if "web-worker" in process.cmdline()]
 
 
 def memory(processes: list[psutil.Process]) -> int:

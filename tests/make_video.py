@@ -15,10 +15,11 @@ from typing import Any, BinaryIO, Literal
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 
 from tests import make
 
-Container = Literal["mp4", "faststart", "fmp4", "mov", "ts", "annexb"]
+Container = Literal["mp4", "faststart", "fmp4", "mov", "ts", "ps", "annexb"]
 
 ENDOSCOPY = "1.2.840.10008.5.1.4.1.1.77.1.1.1"
 H264 = "1.2.840.10008.1.2.4.102"
@@ -38,6 +39,7 @@ _FORMATS: dict[str, tuple[str, dict[str, str]]] = {
     "fmp4": ("mp4", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
     "mov": ("mov", {}),
     "ts": ("mpegts", {}),
+    "ps": ("vob", {}),
     "annexb": ("h264", {}),
 }
 
@@ -79,8 +81,8 @@ def stream(
 ) -> Path:
     """The clip in a container, `times` in a row; packets are repeated, not encoded again."""
     name, options = _FORMATS[container]
-    if container == "annexb" and clip.codec == "hevc":
-        name = "hevc"
+    if container == "annexb":
+        name = clip.codec
     with (
         av.open(io.BytesIO(_encoded(clip)), "r") as source,
         av.open(path, "w", format=name, options=options) as target,
@@ -89,17 +91,30 @@ def stream(
         for made in streams:
             if clip.tag and made.type == "video":
                 made.codec_context.codec_tag = clip.tag
+        filters = _start_codes(source) if container == "ps" else {}
         packets = [packet for packet in source.demux() if packet.size]
         for packet in _repeated(packets, times):
             copy = av.Packet(bytes(packet.packet))
             copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.packet.duration
             copy.time_base, copy.is_keyframe = packet.packet.time_base, packet.packet.is_keyframe
-            copy.stream = streams[packet.packet.stream_index]
-            target.mux(copy)
+            start_codes = filters.get(packet.packet.stream_index)
+            for one in start_codes.filter(copy) if start_codes else [copy]:
+                one.stream = streams[packet.packet.stream_index]
+                target.mux(one)
     if odd and path.stat().st_size % 2 == 0:  # an odd length, as the encoders of some devices leave it
         with path.open("ab") as file:
             file.write(struct.pack(">I4sB", 9, b"free", 1))
     return path
+
+
+def _start_codes(source: av.container.InputContainer) -> dict[int, BitStreamFilterContext]:
+    """What the muxer of transport streams does by itself: NAL units with start codes, not with lengths."""
+    names = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+    return {
+        one.index: BitStreamFilterContext(names[one.codec_context.name], one)
+        for one in source.streams.video
+        if one.codec_context.name in names
+    }
 
 
 @dataclass(frozen=True)

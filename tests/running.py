@@ -41,6 +41,7 @@ async def _serve(
     config = uvicorn.Config(
         wiring.web(settings),
         http=connection.Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

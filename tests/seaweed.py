@@ -37,16 +37,27 @@ _PORTS = (
 _GRPC = 10_000  # each port has a second one so far above it
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seaweed:
     """A running server."""
 
     port: int
+    command: tuple[str | Path, ...]
+    log: Path
     process: subprocess.Popen[bytes]
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """As a power cut of its machine."""
+        _end(self.process)
+
+    def begin_again(self) -> None:
+        """Over the same folder, at the same ports."""
+        self.process = _begun(self.command, self.log)
+        assert _is_ready(self), self.log.read_text("utf-8", "replace")[-2000:]
 
 
 @contextmanager
@@ -66,14 +77,12 @@ def running() -> Iterator[Seaweed]:
 
 
 def _started(folder: str, log: Path) -> Seaweed:
-    command: list[str | Path]
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     options = (
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}", "-s3.autoCreateBucket=false"),
         *("-webdav=false", "-admin.ui=false"),
     )
     program = Path(sys.executable).with_name("weed")
-    command = [program, "mini", f"-dir={folder}", *options, *(f"-{at}={port}" for at, port in ports.items())]
     dies_with_us = (
         sys.executable,
         "-I",
@@ -83,16 +92,23 @@ def _started(folder: str, log: Path) -> Seaweed:
         str(int(signal.SIGKILL)),
         "-",
     )
+    command: tuple[str | Path, ...] = (
+        *(*dies_with_us, program, "mini", f"-dir={folder}", *options),
+        *(f"-{at}={port}" for at, port in ports.items()),
+    )
+    return Seaweed(ports["s3.port"], command, log, _begun(command, log))
+
+
+def _begun(command: tuple[str | Path, ...], log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*dies_with_us, *command],
+        return subprocess.Popen(
+            command,
             env=os.environ | CREDENTIALS,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Seaweed(ports["s3.port"], process)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from app import jobs, makers
 from app.extent import Extent, Extents, Span, joined
 from app.index import Index, renditions
+from app.index.located import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
-from app.video import poster
+from app.video import confined
+from app.video.inside import SAMPLE
 from tests import make_video
 from tests.make_video import Clip, Container
 from tests.video.virtual import packets
@@ -44,15 +48,125 @@ async def test_a_stored_video_becomes_playable(tmp_path: Path, tools: Tools, fra
     assert packets(str(tmp_path / "served")) == packets(str(made.stream))
 
 
+@pytest.mark.parametrize("container", ["fmp4", "ts", "ps"])
+async def test_other_containers_are_copied(tmp_path: Path, tools: Tools, container: Container) -> None:
+    """All bytes of such a video are the rendition's own, the header behind the media data."""
+    clip = Clip(sound="" if container == "ps" else "aac")
+    made = make_video.instance(tmp_path / "video.dcm", clip, container, fragment_size=4096)
+    located = await stored(tools, made)
+    async with working(tools):
+        found = await outcome(tools, located)
+    assert (found.state, found.media_type) == ("ready", "video/mp4")
+    assert found.size
+    assert {span.source for span in found.layout} == {"rendition"}
+    header, media = found.layout
+    assert header.offset + header.length == found.size
+    own = Extents([Extent(found.key or "", 0, found.size)])
+    content = await read_all(tools.storage, own)
+    assert hashlib.sha256(content).digest() == found.sha256
+    served = content[header.offset :] + content[media.offset : media.offset + media.length]
+    (tmp_path / "served").write_bytes(served)
+    shown = packets(str(tmp_path / "served"))
+    assert len([one for one in shown if one[0] == 0]) == made.frames
+
+
+async def test_a_stream_is_described(tmp_path: Path, tools: Tools) -> None:
+    """Beside the MP4: what it is, where it disagrees with the data set, and a record of each sample."""
+    made = make_video.instance(tmp_path / "video.dcm", CLIP, "ts", Rows=121, FrameTime="33.3")
+    located = await stored(tools, made)
+    async with working(tools):
+        found = await outcome(tools, located, "stream")
+    assert found.description
+    assert (found.description["codec"], found.description["samples"]) == ("h264", made.frames)
+    assert found.description["warnings"] == [
+        "Rows is 121, the stream's height 120.",
+        "FrameTime is 33.3 ms, the stream's 40 ms.",
+    ]
+    assert found.size == made.frames * SAMPLE.size
+
+
+async def test_what_is_made_again_is_the_same(tmp_path: Path, tools: Tools) -> None:
+    """Byte for byte, so that a tag outlives the rendition that it was given for."""
+    made = make_video.instance(tmp_path / "video.dcm", CLIP, "ts")
+    digests = set()
+    for number in range(2):
+        again = dataclasses.replace(made, path=tmp_path / f"{number}.dcm")
+        again.path.write_bytes(_renamed(made.path.read_bytes(), made, number))
+        uid = _uid(made, number)
+        async with working(tools):
+            found = await outcome(
+                tools, await stored(tools, dataclasses.replace(again, sop_instance_uid=uid))
+            )
+        digests.add(found.sha256)
+    assert len(digests) == 1
+
+
+def _uid(made: make_video.Made, number: int) -> str:
+    return made.sop_instance_uid[:-1] + str(number)
+
+
+def _renamed(content: bytes, made: make_video.Made, number: int) -> bytes:
+    return content.replace(made.sop_instance_uid.encode(), _uid(made, number).encode())
+
+
+async def test_a_lost_lease_ends_the_work(tmp_path: Path, tools: Tools) -> None:
+    """Who works in vain stops and leaves no object behind."""
+    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", CLIP, "ts"))
+    job = await renditions.lease(tools.index, ["mp4"], 60)
+    assert job
+    begun = asyncio.Event()
+
+    async def endless(_tools: Tools, _located: Located, work: makers.Work) -> makers.Made:
+        await work.write(b"something")
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    knobs = jobs.Knobs(lease_s=0.4)
+    working = asyncio.create_task(jobs._made(tools, job, endless, knobs))
+    await begun.wait()
+    assert await renditions.fail(tools.index, job, "taken away", final=True)
+    assert await asyncio.wait_for(working, 10)
+    assert (await outcome(tools, located)).error == "taken away"
+    assert not [entry async for entry in tools.storage.list("renditions/")]
+
+
+async def test_a_lease_is_held_as_long_as_the_work(tmp_path: Path, tools: Tools) -> None:
+    """Nobody else gets the job, however long it takes, and the row tells how far it is."""
+    await stored(tools, make_video.instance(tmp_path / "video.dcm", CLIP, "ts"))
+    job = await renditions.lease(tools.index, ["mp4"], 0.4)
+    assert job
+    enough = asyncio.Event()
+
+    async def slow(_tools: Tools, _located: Located, work: makers.Work) -> makers.Made:
+        await work.write(b"something")
+        work.reached(0.5)
+        await enough.wait()
+        return makers.Made((Span("rendition", 0, 9),), "video/mp4")
+
+    working = asyncio.create_task(jobs._made(tools, job, slow, jobs.Knobs(lease_s=0.4)))
+    for _ in range(8):
+        await asyncio.sleep(0.1)
+        assert await renditions.lease(tools.index, ["mp4"], 60) is None
+    found = await renditions.find(tools.index, job.located.instance_id, "mp4")
+    assert found
+    assert (found.state, found.progress) == ("running", 0.5)
+    enough.set()
+    assert await asyncio.wait_for(working, 10)
+
+
 @pytest.mark.parametrize(
-    ("container", "reason"),
-    [("fmp4", "fragmented MP4"), ("ts", "transport stream"), ("annexb", "bare H.264 or HEVC stream")],
+    ("clip", "container", "reason"),
+    [
+        (Clip("mpeg2video", bframes=0), "ts", "MPEG-2, which no browser plays"),
+        (Clip("mpeg2video", bframes=0), "ps", "MPEG-2, which no browser plays"),
+    ],
 )
 async def test_what_cannot_be_played_says_why(
-    tmp_path: Path, tools: Tools, container: Container, reason: str
+    tmp_path: Path, tools: Tools, clip: Clip, container: Container, reason: str
 ) -> None:
     """The reason stands in the row, for good, in words that a viewer may read; there is a poster all the same."""
-    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", Clip(), container))
+    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", clip, container))
     async with working(tools):
         found = await outcome(tools, located)
         shown = await outcome(tools, located, "poster")
@@ -100,17 +214,19 @@ async def test_a_killed_decoder_fails_its_poster_alone(
     tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever ends it (a full memory, an administrator), the row says so in the end, and the next one is made."""
-    started, doomed = poster._started, 1
+    started, doomed = confined._started, 1
 
-    async def start(demuxer: str, length: int, limits: poster.Limits) -> asyncio.subprocess.Process:
+    async def start(
+        task: confined.Task, limits: confined.Limits, pipes: confined._Pipes
+    ) -> asyncio.subprocess.Process:
         nonlocal doomed
-        child = await started(demuxer, length, limits)
+        child = await started(task, limits, pipes)
         if doomed:
             child.kill()
             doomed -= 1
         return child
 
-    monkeypatch.setattr(poster, "_started", start)
+    monkeypatch.setattr(confined, "_started", start)
     first = await stored(tools, make_video.instance(tmp_path / "first.dcm", CLIP))
     second = await stored(tools, make_video.instance(tmp_path / "second.dcm", CLIP))
     async with working(tools):

@@ -51,8 +51,8 @@ async def test_an_upload_that_got_its_name_and_no_sync_leaves_nothing(
 ) -> None:
     """The folder's entry cannot be made durable: refused, removed; where that fails too, the sweeper knows of it."""
 
-    def fail(path: Path, **_: object) -> None:
-        if not path.is_dir() or any(inner.is_file() for inner in path.iterdir()):
+    def fail(path: str, **_: object) -> None:
+        if not Path(path).is_dir() or any(inner.is_file() for inner in Path(path).iterdir()):
             raise OSError(5, "Input/output error")
 
     async with tools(database, tmp_path) as opened:
@@ -60,7 +60,7 @@ async def test_an_upload_that_got_its_name_and_no_sync_leaves_nothing(
             with monkeypatch.context() as patch:
                 patch.setattr(folders, "sync", fail)
                 if unlink_too:
-                    patch.setattr(Path, "unlink", fail)
+                    patch.setattr(os, "unlink", fail)
                 failure = (await send(opened, make.instance())).failure
                 assert failure is not None
                 assert failure.reason is FailureReason.OUT_OF_RESOURCES

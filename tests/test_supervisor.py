@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from app.embedded import cluster, trampoline
-from tests.serving import Server, serving, until
+from tests.serving import Server, command, serving, until
 
 WITHOUT_NAMESPACES = Path(__file__).parent / "embedded" / "without_namespaces.py"
 
@@ -254,3 +254,19 @@ def test_a_database_url_that_nobody_understands_is_told(tmp_path: Path) -> None:
     assert "REELWEB_DATABASE_URL" in server.told
     assert "geheim" not in server.told
     assert server.told.count("\n") == 2
+
+
+@pytest.mark.parametrize("arguments", [["verify"], ["reindex"]])
+def test_upkeep_of_a_mistyped_folder_makes_none(tmp_path: Path, arguments: list[str]) -> None:
+    """Status 2, one sentence, and no archive where there was none; the same of settings that are wrong."""
+    done = command(tmp_path / "none", *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"There is no {tmp_path}/none" in done.stderr
+    assert not (tmp_path / "none").exists()
+    assert command(tmp_path, *arguments, port="x").returncode == 2
+
+
+def test_verify_does_one_thing_or_the_other(tmp_path: Path) -> None:
+    done = command(tmp_path, "verify", "--adopt", "--drop-unacknowledged")
+    assert done.returncode == 2
+    assert "contradict" in done.stderr

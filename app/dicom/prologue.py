@@ -126,6 +126,13 @@ def _order(element: bytes) -> bytes:
     return element[3:1:-1]
 
 
+def is_begun_by(b: bytes) -> bool:
+    """Whether a file with these first bytes claims to be DICOM, well-formed or not."""
+    if len(b) < PREAMBLE:
+        return False
+    return b[128:132] == b"DICM" or b.startswith(_FIRST_OF_META) or told_apart(b[:12]) is not None
+
+
 def told_apart(b: bytes) -> str | None:
     """The syntax of a data set that begins so, or None when it is no data set that we could keep."""
     vr = b[4:6].decode("latin-1")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.index.archive import Index
@@ -29,6 +30,7 @@ select s.id, s.study_instance_uid from study s where s.id > $1 and s.id <= $2 an
 _LAST_STUDY = "select coalesce(max(id), 0) as id from study"
 _STANDS = "select from instance where id = $1 and object_key = $2"
 _COUNT = "select count(*) as instances, coalesce(sum(size), 0)::bigint as size from instance where id > $1"
+_STORED = "select sop_instance_uid from instance where sop_instance_uid = any($1::text[])"
 STUDIES_AT_ONCE = 500
 
 
@@ -63,6 +65,11 @@ async def miscounted(index: Index, after: int) -> list[str] | None:
 async def stands(index: Index, one: Located) -> bool:
     """It is still stored, under the same object."""
     return await index.reader.fetchrow(_STANDS, one.instance_id, one.key) is not None
+
+
+async def stored(index: Index, sop_instance_uids: Sequence[str]) -> set[str]:
+    """Those of them that are stored now."""
+    return {row[0] for row in await index.reader.fetch(_STORED, list(sop_instance_uids))}
 
 
 async def left(index: Index, after: int) -> tuple[int, int]:

@@ -22,7 +22,6 @@ from app.index.rows import Row, row
 log = structlog.get_logger()
 
 _LARGE = 64 << 10  # bytes of JSON from which a thread compresses
-_IN_FLIGHT = 4  # records on their way to storage
 _PATIENCE = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)  # seconds before a batch is tried again
 
 
@@ -41,7 +40,7 @@ class Committer:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(maxsize=4 * knobs.batch_rows)
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: asyncio.Task[None] | None = None
 
     async def add(self, scan: Scan, stored: Stored) -> Outcome:
         """Store one instance; returns when it is committed.
@@ -74,7 +73,7 @@ class Committer:
             _fail([self._queue.get_nowait()], Unavailable("The server is stopping."))
             await asyncio.sleep(0)  # who waits for room comes in
         if self._telling:
-            await asyncio.wait(self._telling, timeout=self._knobs.statement_timeout_s)
+            await asyncio.wait([self._telling], timeout=self._knobs.statement_timeout_s)
 
     async def _work(self) -> None:
         later: list[_Waiting] = []
@@ -130,15 +129,13 @@ class Committer:
     async def _tell(
         self, batch: Sequence[_Waiting], outcomes: dict[str, Outcome], records: Sequence[Record]
     ) -> None:
-        """Answer once the storage knows; meanwhile the next batches may commit, a few of them."""
+        """Answer once the storage knows; meanwhile the next batch may commit, and grows while it waits."""
         if not records:
             _resolve(batch, outcomes)
             return
-        while len(self._telling) >= _IN_FLIGHT:
-            await asyncio.wait(self._telling, return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.create_task(self._kept(batch, outcomes, records))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        if self._telling:
+            await asyncio.wait([self._telling])
+        self._telling = asyncio.create_task(self._kept(batch, outcomes, records))
 
     async def _kept(
         self, batch: Sequence[_Waiting], outcomes: dict[str, Outcome], records: Sequence[Record]

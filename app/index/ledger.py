@@ -179,6 +179,18 @@ class Ledger:
         await self._index.journal.keep(records)
         await self._index.journal.tell(self.connection)
 
+    async def adopt(self, row: Row) -> bool:
+        """Make an instance of an object and tell the journal, in one; False where its UID has another."""
+        async with self.connection.transaction():
+            if await instances.restore(self.connection, [row]):
+                return False
+            records = await self._index.journal.note(
+                self.connection, [row.sop_instance_uid], [row.stored], ()
+            )
+        await self._index.journal.keep(records)
+        await self._index.journal.tell(self.connection)
+        return True
+
     async def is_empty(self) -> bool:
         """No study is in the index."""
         return bool(await self.connection.fetchval(_IS_EMPTY))

@@ -7,13 +7,15 @@ from typing import Final
 
 MP4: Final = "mp4"
 POSTER: Final = "poster"
+STREAM: Final = "stream"
+"""What a video's stream is, and where its samples lie."""
 
 NORMALISED: Final = "normalised"
 
-MAKERS: Final[Mapping[str, int]] = {MP4: 1, POSTER: 1, NORMALISED: 1}
+MAKERS: Final[Mapping[str, int]] = {MP4: 2, POSTER: 1, STREAM: 1, NORMALISED: 1}
 """Each kind's maker, by version: a new one makes older rows stale."""
 
-OF_VIDEO: Final = (MP4, POSTER)
+OF_VIDEO: Final = (MP4, POSTER, STREAM)
 
 WAITING: Final = "rendition_waiting"
 """The channel that hurries who leases."""

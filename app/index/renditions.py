@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,12 +16,13 @@ from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
 from app.index.located import LOCATED, Located, located
-from app.index.queue import MP4, NORMALISED, POSTER, QUEUE, WAITING, queued
+from app.index.queue import MAKERS, MP4, NORMALISED, POSTER, QUEUE, STREAM, WAITING, queued
 
 __all__ = [
     "MP4",
     "NORMALISED",
     "POSTER",
+    "STREAM",
     "Job",
     "Rendition",
     "fail",
@@ -54,6 +55,9 @@ class Rendition:
     layout: tuple[Span, ...]
     media_type: str | None
     sha256: bytes | None
+    description: dict[str, Any] | None
+    running_s: float | None
+    """Since its maker began."""
     is_rested: bool
     """Its last use was not noted lately."""
 
@@ -71,8 +75,9 @@ class Job:
 
 _FIND = """
 select id, kind, params, state, progress, attempts, error, object_key as key, size, layout::text, media_type, sha256,
+    description::text, extract(epoch from now() - started_at)::float8 as running_s,
     used_at < now() - interval '1 hour' as is_rested
-from rendition where instance_id = $1 and kind = $2 and params = $3
+from rendition where instance_id = $1 and kind = $2 and params = $3 and (state = 'ready' or maker_version >= $4)
 order by state <> 'ready', maker_version desc limit 1"""
 
 _USE = "update rendition set used_at = now() where id = $1"
@@ -88,13 +93,15 @@ with spent as (
           and (lease_until is null or lease_until < now())
         order by id for update skip locked)
 ), next as (
-    select id from rendition
+    select id from rendition d
     where kind = any($1::text[]) and state in ('queued', 'running') and attempts < $3
       and (lease_until is null or lease_until < now())
+      and ($5::text[] is null or exists (
+          select from instance i where i.id = d.instance_id and i.container = any($5::text[])))
     order by id limit 1 for update skip locked
 ), leased as (
     update rendition d set state = 'running', lease_until = now() + $2::float8 * interval '1 second',
-        attempts = attempts + 1, progress = 0
+        attempts = attempts + 1, progress = 0, started_at = now()
     from next where d.id = next.id returning d.id, d.instance_id, d.kind, d.params, d.attempts
 )
 select {LOCATED}, leased.id, leased.kind, leased.params, leased.attempts as attempt
@@ -113,7 +120,7 @@ update series set version = version + 1 where id = (
 
 _FINISH = """
 update rendition set state = 'ready', progress = 1, lease_until = null, error = null, object_key = $3, size = $4,
-    layout = $5::jsonb, media_type = $6, sha256 = $7
+    layout = $5::jsonb, media_type = $6, sha256 = $7, description = $8::jsonb
 where id = $1 and attempts = $2 and state = 'running' returning true"""
 
 _ARRIVED = "delete from pending where key = $1"
@@ -125,8 +132,8 @@ where id = $1 and attempts = $2 and state = 'running' returning true"""
 
 
 async def find(index: Index, instance_id: int, kind: str, params: str = "") -> Rendition | None:
-    """The best there is: a ready one, else the newest maker's."""
-    row = await index.reader.fetchrow(_FIND, instance_id, kind, params)
+    """The best there is: a ready one, else the newest maker's; what an older one could not make does not count."""
+    row = await index.reader.fetchrow(_FIND, instance_id, kind, params, MAKERS.get(kind, 0))
     return None if row is None else _rendition(row)
 
 
@@ -156,14 +163,20 @@ async def queue(index: Index, instance_id: int, kind: str) -> None:
     await index.reader.fetch(QUEUE, *queued([instance_id], kind))
 
 
-async def lease(index: Index, kinds: Sequence[str], lease_s: float, attempts: int = 5) -> Job | None:
+async def lease(
+    index: Index,
+    kinds: Sequence[str],
+    lease_s: float,
+    attempts: int = 5,
+    containers: Sequence[str] | None = None,
+) -> Job | None:
     """The oldest that waits or whose maker fell silent; nobody else gets it for so long.
 
-    One that was leased `attempts` times and never came back fails for good.
+    Of videos in these `containers` alone, where they are told. One that was leased `attempts` times and never came back fails for good.
     """
     with translated():
         async with index.jobs.use() as connection:
-            row = await connection.fetchrow(_LEASE, list(kinds), float(lease_s), attempts, _SPENT)
+            row = await connection.fetchrow(_LEASE, list(kinds), float(lease_s), attempts, _SPENT, containers)
     if row is None:
         return None
     return Job(row["id"], row["kind"], row["params"], row["attempt"], located(row))
@@ -187,17 +200,25 @@ async def progress(index: Index, job: Job, done: float, lease_s: float) -> bool:
 
 
 async def finish(  # noqa: PLR0917 - what is told of one object
-    index: Index, job: Job, key: str, size: int, layout: Sequence[Span], media_type: str, sha256: bytes
+    index: Index,
+    job: Job,
+    key: str,
+    size: int,
+    layout: Sequence[Span],
+    media_type: str,
+    sha256: bytes,
+    description: Mapping[str, Any] | None = None,
 ) -> bool:
     """It is ready, and a video playable, as its series' metadata tells; False when the lease was lost: remove the object."""
     spans = orjson.dumps([asdict(span) for span in layout]).decode()
+    told = None if description is None else orjson.dumps(description).decode()
     with translated():
         async with index.jobs.use() as connection:
             transaction = connection.transaction()
             await transaction.start()
             try:
                 await connection.execute(_BUMP, job.id)
-                done = (job.id, job.attempt, key, size, spans, media_type, sha256)
+                done = (job.id, job.attempt, key, size, spans, media_type, sha256, told)
                 is_ours = bool(await connection.fetchval(_FINISH, *done))
                 await connection.execute(_ARRIVED, key)
             except BaseException:
@@ -216,4 +237,6 @@ async def fail(index: Index, job: Job, error: str, *, final: bool) -> bool:
 
 def _rendition(row: asyncpg.Record) -> Rendition:
     spans = orjson.loads(row["layout"]) if row["layout"] else ()
-    return Rendition(**{**dict(row), "layout": tuple(Span(**span) for span in spans)})
+    told = orjson.loads(row["description"]) if row["description"] else None
+    values = dict(row) | {"layout": tuple(Span(**span) for span in spans), "description": told}
+    return Rendition(**values)

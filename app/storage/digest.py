@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 
+from app.extent import Stored
+
 
 class Digests:
-    """Two SHA-256 over one stream that is cut at the data set."""
+    """Two SHA-256 over one stream that is cut at the data set, and its length."""
 
-    __slots__ = ("_before", "_dataset", "_prefix")
+    __slots__ = ("_before", "_dataset", "_prefix", "size")
 
     def __init__(self) -> None:
         self._prefix = hashlib.sha256()
         self._dataset = hashlib.sha256()
         self._before = 0
+        self.size = 0
 
     def split(self, offset: int, seed: bytes) -> None:
         """The data set starts at `offset`, its digest with `seed`: to be told before the first byte."""
@@ -22,6 +25,7 @@ class Digests:
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         """Hash the next bytes; lets other threads run meanwhile."""
+        self.size += len(chunk)
         if self._before:
             head = memoryview(chunk)[: self._before]
             self._prefix.update(head)
@@ -36,3 +40,7 @@ class Digests:
     def dataset_sha256(self) -> bytes:
         """Of the seed and the data set."""
         return self._dataset.digest()
+
+    def stored(self, key: str) -> Stored:
+        """What was hashed, as the object under `key`."""
+        return Stored(key, self.size, self._prefix.digest(), self._dataset.digest())

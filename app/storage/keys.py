@@ -25,7 +25,7 @@ def rendition() -> str:
 def record() -> str:
     """A key for a record of the journal; there are few of them, and making a folder costs more than a file."""
     name = str(uuid7())
-    return f"journal/{name[-2:]}/{name}"
+    return f"journal/{name[-1]}/{name}"
 
 
 def checked(key: str) -> str:

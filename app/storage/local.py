@@ -19,7 +19,7 @@ from app.errors import NotFound, Unavailable
 from app.storage import keys, local_files
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
-from app.storage.local_upload import LocalUpload, Target
+from app.storage.local_upload import FULL, LocalUpload, Target
 from app.storage.protocol import SHORTER, Entry, Pieces, Slice
 
 T = TypeVar("T")
@@ -36,12 +36,20 @@ class LocalStorage:
     pieces: Final = Pieces(smallest=64 << 10, largest=256 << 10, ahead=False)
 
     def __init__(
-        self, root: Path, *, sweep: bool = False, writers: int = 4, readers: int = 8, open_files: int = 512
+        self,
+        root: Path,
+        *,
+        sweep: bool = False,
+        writers: int = 4,
+        readers: int = 8,
+        open_files: int = 512,
+        reserve: int = 0,
     ) -> None:
         self._root = Path(root).absolute()
         self._temporary = self._root / keys.TEMPORARY
         self._sweep = sweep
-        self._folders = Folders(self._root)
+        self._reserve = reserve
+        self._folders = Folders(str(self._root))
         self._files = OpenFiles(open_files)
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
@@ -64,9 +72,10 @@ class LocalStorage:
         return self if self._nowait else None
 
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
-        """An upload; small objects take one visit to a thread."""
-        temporary = self._temporary / str(uuid7())
-        return LocalUpload(key, Target(temporary, self._path(key), self._folders), self._writers)
+        """An upload; small objects take one visit to a thread. The reserve is for records only."""
+        temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
+        minds = () if key.startswith("journal/") else (self._mind_room,)
+        return LocalUpload(key, Target(temporary, final, self._folders, *minds), self._writers)
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
@@ -106,10 +115,13 @@ class LocalStorage:
         """Remove unfinished uploads that were not written to for so long, by the file system's own clock."""
         return await self._reading(self._swept, age_s)
 
-    async def check(self) -> None:
-        """Raise `Unavailable` when the folder does not answer or cannot be written."""
+    async def check(self) -> str:
+        """Whether there is room; raises `Unavailable` when the folder does not answer or cannot be written."""
         if not await self._reading(os.access, self._temporary, os.W_OK | os.X_OK):
             raise Unavailable("The storage folder cannot be written.")
+        if await self._reading(self._has_room):
+            return ""
+        return "The storage has no room left: uploads are refused."
 
     async def _open_file(self, key: str) -> OpenFile:
         file = await self._reading(OpenFile, self._path(key))
@@ -117,20 +129,29 @@ class LocalStorage:
         return file
 
     def _open(self) -> None:
-        self._temporary.mkdir(0o700, parents=True, exist_ok=True)
+        with _even_if_full():
+            self._temporary.mkdir(0o700, parents=True, exist_ok=True)
         if self._sweep:
             for left in self._temporary.iterdir():
                 left.unlink()
         probe = self._temporary / str(uuid7())
-        probe.write_bytes(b"probe")
-        self._nowait = local_files.can_nowait(probe)
-        probe.unlink()
+        with _even_if_full():
+            probe.write_bytes(b"probe")
+            self._nowait = local_files.can_nowait(probe)
+        probe.unlink(missing_ok=True)
+
+    def _has_room(self) -> bool:
+        """More than the reserve, or a twentieth where the whole file system is small."""
+        at = os.statvfs(self._root)
+        return at.f_bavail * at.f_frsize > min(self._reserve, at.f_blocks * at.f_frsize // 20)
+
+    def _mind_room(self) -> None:
+        if not self._has_room():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _swept(self, age_s: float) -> int:
-        probe = self._temporary / str(uuid7())
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
+        os.utime(self._temporary)  # takes no room
+        now = self._temporary.stat().st_mtime
         count = 0
         for left in self._temporary.iterdir():
             with suppress(FileNotFoundError):
@@ -168,6 +189,16 @@ class LocalStorage:
             if self._temporary.is_dir():
                 raise
             raise OSError(errno.ENODEV, "the folder itself is away") from error
+
+
+@contextmanager
+def _even_if_full() -> Iterator[None]:
+    """A full disk can still be read."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
 
 
 @contextmanager

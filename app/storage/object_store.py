@@ -132,10 +132,11 @@ class ObjectStorage:
                     if meta["path"].startswith(prefix):
                         yield Entry(meta["path"], meta["size"])
 
-    async def check(self) -> None:
+    async def check(self) -> str:
         """Raise `Unavailable` when the bucket does not answer."""
         with suppress(NotFound):
             await self.read(_PROBE, 0, 1)
+        return ""
 
     async def sweep(self, age_s: float) -> int:
         """Abort multipart uploads of ours that were begun so long ago and never ended.

@@ -109,8 +109,8 @@ class Storage(Protocol):
     async def sweep(self, age_s: float) -> int:
         """Remove what uploads that died left unseen, nothing written to within `age_s`; how many."""
 
-    async def check(self) -> None:
-        """Raise `Unavailable` when the storage does not answer."""
+    async def check(self) -> str:
+        """What is wrong although it can be read, if anything is; raises `Unavailable` when it does not answer."""
 
 
 async def put(storage: Storage, key: str, data: bytes | memoryview) -> Stored:

@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, Iterator
 from time import monotonic
 from typing import Final
 
-from app.extent import Extent, Extents
+from app import units
+from app.extent import Extent, Extents, Prefixed, Units
 from app.storage.protocol import Files, Pieces, Slice, Storage
+from app.units import Page, Pages
 
 _AT_ONCE_S: Final = 0.005
 _IN_A_ROW: Final = 512 << 10
@@ -18,6 +20,8 @@ _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another
 
 _LONG: Final = 32 << 10  # copying less costs less than sending it apart
 _UNREAD: Final = 4  # as long as so many pieces: nobody holds what is not read
+# By immutable keys, so that it serves every storage and every viewer; 10 MB.
+_pages: Final = Pages(1024)
 
 Run = list[Extent]
 
@@ -27,7 +31,7 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
 
     Raises what `Storage.read` raises: a piece is whole and right, or it does not come.
     """
-    runs, pace = _Runs(extents), _Pace(storage.pieces, extents.length)
+    runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
     turn = 0
     ahead: asyncio.Task[memoryview] | None = None
     try:
@@ -35,11 +39,11 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
             if ahead:
                 buffer, ahead = await ahead, None
             elif run := runs.next(pace.piece):
-                buffer = await _read(storage, run)
+                buffer = await reader.read(run)
             else:
                 return
             if pace.prompt and storage.pieces.ahead and (run := runs.next(pace.piece)):
-                ahead = asyncio.create_task(_read(storage, run))
+                ahead = asyncio.create_task(reader.read(run))
             given = monotonic()
             yield buffer
             pace.taken(len(buffer), monotonic() - given)
@@ -59,13 +63,17 @@ async def slices(
     storage: Storage, files: Files, extents: Extents
 ) -> AsyncGenerator[memoryview | Slice, None]:
     """As `stream`, but what is in memory of a long extent is not read."""
-    runs, pace, turn = _Runs(extents), _Pace(storage.pieces, extents.length), 0
+    runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
+    turn = 0
     while extent := runs.head:
         length = min(extent.length, _UNREAD * pace.piece)
         piece: memoryview | Slice | None = None
-        if length >= _LONG and (piece := await files.slice(extent.key, extent.offset, length)):
+        if isinstance(extent, Extent) and length >= _LONG:
+            piece = await files.slice(extent.key, extent.offset, length)
+        if piece:
             runs.advance(extent, length)
-        piece = piece or await _read(storage, runs.next(pace.piece))
+        else:
+            piece = await reader.read(runs.next(pace.piece))
         given, length = monotonic(), len(piece)
         yield piece
         pace.taken(length, monotonic() - given)
@@ -107,18 +115,20 @@ class _Runs:
     """Cuts extents into reads: a piece of a long one, or several short ones that lie close together."""
 
     def __init__(self, extents: Extents) -> None:
-        self._extents: Iterator[Extent] = iter(extents)
+        self._extents: Iterator[Extent | Prefixed] = extents.parts()
         self._next = next(self._extents, None)
 
     @property
-    def head(self) -> Extent | None:
+    def head(self) -> Extent | Prefixed | None:
         """What is next."""
         return self._next
 
-    def next(self, piece: int) -> Run:
+    def next(self, piece: int) -> Run | Prefixed:
+        if isinstance(self._next, Prefixed):
+            return self._units(self._next, piece)
         run: Run = []
         start = end = 0
-        while (extent := self._next) and (not run or self._joins(extent, run[0].key, end)):
+        while isinstance(extent := self._next, Extent) and (not run or self._joins(extent, run[0].key, end)):
             start = start if run else extent.offset
             room = piece - (extent.offset - start)
             if room <= 0:
@@ -129,26 +139,62 @@ class _Runs:
             self.advance(extent, length)
         return run
 
+    def _units(self, extent: Prefixed, piece: int) -> Prefixed:
+        length = min(piece, units.page_of(extent)[1])
+        self.advance(extent, length)
+        return extent.part(0, length)
+
     @staticmethod
     def _joins(extent: Extent, key: str, end: int) -> bool:
         return extent.key == key and 0 <= extent.offset - end <= _GAP
 
-    def advance(self, extent: Extent, length: int) -> None:
+    def advance(self, extent: Extent | Prefixed, length: int) -> None:
         """The beginning of the next extent was taken."""
         if length < extent.length:
-            self._next = Extent(extent.key, extent.offset + length, extent.length - length)
+            self._next = extent.part(length, extent.length - length)
         else:
             self._next = next(self._extents, None)
 
 
-async def _read(storage: Storage, run: Run) -> memoryview:
-    first, last = run[0], run[-1]
-    buffer = await storage.read(first.key, first.offset, last.offset + last.length - first.offset)
-    if len(run) == 1:
-        return buffer
-    # One copy costs less than as many messages as there are fragments.
-    start = first.offset
-    return memoryview(b"".join(buffer[at.offset - start : at.offset - start + at.length] for at in run))
+class _Reader:
+    """Reads runs, those of units with the page that tells of them."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def read(self, run: Run | Prefixed) -> memoryview:
+        if isinstance(run, Prefixed):
+            return await self._units(run)
+        first, last = run[0], run[-1]
+        start = first.offset
+        buffer = await self._storage.read(first.key, start, last.offset + last.length - start)
+        if len(run) == 1:
+            return buffer
+        # One copy costs less than as many messages as there are fragments.
+        pieces = [buffer[at.offset - start : at.offset - start + at.length] for at in run]
+        return memoryview(bytearray().join(pieces))
+
+    async def _units(self, part: Prefixed) -> memoryview:
+        page, stream = await self._paged(part.units, units.page_of(part)[0]), part.units.stream
+        runs = page.runs(part.offset, part.length, self._storage.pieces.largest)
+        laid = [page.laid(run, await self._all(stream.slice(run.start, run.stop))) for run in runs]
+        return laid[0] if len(laid) == 1 else memoryview(b"".join(laid))
+
+    async def _paged(self, table: Units, number: int) -> Page:
+        rows = units.rows_of(table, number)
+        if page := _pages.get(rows):
+            return page
+        found = await self._storage.read(rows.key, rows.offset, rows.length)
+        return _pages.put(rows, Page(table, number, found))
+
+    async def _all(self, extents: Extents) -> memoryview:
+        """All of it in one buffer, mostly the one that it was read into."""
+        if extents.count == 1:
+            return await self.read(list(extents))
+        runs, buffers = _Runs(extents), list[memoryview]()
+        while run := runs.next(2 * extents.length):  # items' headers may lie between
+            buffers.append(await self.read(run))
+        return buffers[0] if len(buffers) == 1 else memoryview(bytearray().join(buffers))
 
 
 async def read_all(storage: Storage, extents: Extents) -> bytes:

@@ -1,1 +1,1 @@
-"""What keeps an archive honest: sweep, verify, reindex."""
+"""What keeps an archive honest: import, sweep, verify, reindex."""

@@ -81,21 +81,22 @@ async def list_all(tools: Tools, ledger: Ledger, prefix: str) -> None:
     await ledger.see(some)
 
 
-async def _pieces(tools: Tools, stored: Stored, pace: Pace) -> AsyncIterator[memoryview]:
-    await check_length(tools, stored)
-    for offset in range(0, stored.size, _PIECE):
-        length = min(_PIECE, stored.size - offset)
+async def _pieces(tools: Tools, key: str, size: int, pace: Pace) -> AsyncIterator[memoryview]:
+    for offset in range(0, size, _PIECE):
+        length = min(_PIECE, size - offset)
         await pace.take(length)
-        yield await tools.storage.read(stored.key, offset, length)
+        yield await tools.storage.read(key, offset, length)
 
 
 async def check(tools: Tools, stored: Stored, dataset_offset: int, syntax: str, pace: Pace) -> None:
     """Raise Different or NotFound unless each byte is what was stored."""
     digests = Digests()
     digests.split(dataset_offset, syntax.encode() + b"\0")
-    async for piece in _pieces(tools, stored, pace):
+    await check_length(tools, stored)
+    async for piece in _pieces(tools, stored.key, stored.size, pace):
         await asyncio.to_thread(digests.update, piece)
-    _compare(digests, stored)
+    if (digests.prefix_sha256(), digests.dataset_sha256()) != (stored.prefix_sha256, stored.dataset_sha256):
+        raise Different("The object's bytes are not those that were stored.")
 
 
 async def check_length(tools: Tools, stored: Stored) -> None:
@@ -106,9 +107,16 @@ async def check_length(tools: Tools, stored: Stored) -> None:
 
 async def scan(tools: Tools, stored: Stored, pace: Pace) -> tuple[Scan, bool]:
     """What a scanner sees in an object, and whether its bytes are what was stored; Refused, Different, NotFound."""
+    await check_length(tools, stored)
+    found, seen = await look(tools, stored.key, stored.size, pace)
+    return found, seen == stored
+
+
+async def look(tools: Tools, key: str, size: int, pace: Pace) -> tuple[Scan, Stored]:
+    """What a scanner sees in an object of which nothing is known, and its digests; Refused, NotFound."""
     scanner, digests = Scanner(tools.limits, attributes.STORED), Digests()
     held: list[memoryview] | None = []
-    async for piece in _pieces(tools, stored, pace):
+    async for piece in _pieces(tools, key, size, pace):
         await asyncio.to_thread(scanner.feed, piece)
         if held is None:
             await asyncio.to_thread(digests.update, piece)
@@ -120,16 +128,7 @@ async def scan(tools: Tools, stored: Stored, pace: Pace) -> tuple[Scan, bool]:
                 await asyncio.to_thread(digests.update, one)
             held = None
     found = await asyncio.to_thread(scanner.close)
-    try:
-        _compare(digests, stored)
-    except Different:
-        return found, False
-    return found, True
-
-
-def _compare(digests: Digests, stored: Stored) -> None:
-    if (digests.prefix_sha256(), digests.dataset_sha256()) != (stored.prefix_sha256, stored.dataset_sha256):
-        raise Different("The object's bytes are not those that were stored.")
+    return found, Stored(key, size, digests.prefix_sha256(), digests.dataset_sha256())
 
 
 def why(error: Exception) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from app.dicom import uids
 from app.errors import NotFound, Refused
@@ -32,6 +32,8 @@ class Wishes:
     quick: bool = False
     """Lengths only, no digests."""
     rate: float | None = None
+    unacknowledged: Literal["keep", "adopt", "drop"] = "keep"
+    """What becomes of objects that are no instances and were never told of as removed."""
 
 
 async def run(tools: Tools, wishes: Wishes, report: Report) -> None:
@@ -131,15 +133,34 @@ async def _stranger(
 ) -> None:
     """An object that nothing points at.
 
-    What was removed, and what can be made again, is handed to the sweeper. What nobody acknowledged stays:
-    should the journal have lost a record, it is all there is.
+    What was removed, and what can be made again, is handed to the sweeper. What nobody acknowledged stays unless
+    it is wished otherwise: should the journal have lost a record, it is all there is.
     """
     try:
         await tools.storage.size(stranger.key)
     except NotFound:
         return  # it came and went while we looked
-    can_go = stranger.is_removed or stranger.key.startswith("renditions/")
-    if can_go and wishes.repair:
+    if not stranger.is_removed and not stranger.key.startswith("renditions/"):
+        await _unacknowledged(tools, book, stranger, wishes, report)
+        return
+    if wishes.repair:
         await book.remove([stranger.key])
-    what = "left over" if can_go else "never acknowledged"
-    report.add(Finding(what, stranger.key, repaired=can_go and wishes.repair))
+    report.add(Finding("left over", stranger.key, repaired=wishes.repair))
+
+
+async def _unacknowledged(
+    tools: Tools, book: Ledger, stranger: ledger.Stranger, wishes: Wishes, report: Report
+) -> None:
+    """An upload that was never answered, whose pending row is lost as well: with its database, for example."""
+    uid, repaired = "", wishes.unacknowledged == "drop"
+    if repaired:
+        await book.remove([stranger.key])
+    elif wishes.unacknowledged == "adopt":
+        try:
+            scan, stored = await objects.look(tools, stranger.key, stranger.size, Pace(wishes.rate))
+        except (NotFound, Refused) as error:
+            report.add(Finding(objects.why(error), stranger.key))
+            return
+        uid = scan.head.sop_instance_uid
+        repaired = await book.adopt(await asyncio.to_thread(rows.row, scan, stored))
+    report.add(Finding("never acknowledged", stranger.key, uid, repaired))

@@ -5,3 +5,7 @@ from app.errors import ReelwebError
 
 class Unplayable(ReelwebError):
     """No MP4 can be made of this stream; the text is one sentence that a viewer reads."""
+
+
+class NeedsRemux(Unplayable):
+    """No header over the stored bytes makes an MP4 of this stream; copying its packets may."""

@@ -44,6 +44,11 @@ class Track:
     ticks: int
     ticks_per_s: int
 
+    @property
+    def sample_table(self) -> Box:
+        """The tables of its samples."""
+        return self.box.only(b"mdia").only(b"minf").only(b"stbl")
+
 
 @dataclass(frozen=True, slots=True)
 class Description:

@@ -65,6 +65,7 @@ def by_method(**handlers: Handler) -> Handler:
 
 DICOMWEB = [  # tried in this order: what is asked for most comes first
     Route(INSTANCE + "/rendered", rendered.instance, methods=["GET"]),
+    Route(INSTANCE + "/stream", rendered.stream, methods=["GET"]),
     Route(INSTANCE + "/frames/{frames}", frames.frames, methods=["GET"]),
     Route(INSTANCE + "/frames/{frame}/rendered", rendered.frame, methods=["GET"]),
     Route(INSTANCE + "/frames/{frame}/thumbnail", rendered.thumbnail, methods=["GET"]),

@@ -23,12 +23,12 @@ async def alive(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Answer whether database and storage answer."""
+    """Answer whether database and storage answer; what can only be read is ready, and says so."""
     tools = request.state["tools"]
     try:
         async with asyncio.timeout(READY_WITHIN_S):
             await tools.index.ready()
-            await tools.storage.check()
+            wrong = await tools.storage.check()
     except (ReelwebError, TimeoutError) as error:
         log.warning("not ready", reason=str(error) or "It takes too long to answer.")
         return problem(
@@ -37,4 +37,6 @@ async def ready(request: Request) -> Response:
             "The database or the storage does not answer.",
             {"Retry-After": "2"},
         )
-    return PlainTextResponse("ready\n", headers={"Cache-Control": "no-store"})
+    return PlainTextResponse(
+        f"ready\n{wrong}\n" if wrong else "ready\n", headers={"Cache-Control": "no-store"}
+    )

@@ -36,9 +36,8 @@ BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
 IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")  # what strangers stored is not what a browser takes it for
 CLIENT_GONE = 499  # in log and metrics only: nobody is there to hear it
-_NUMBERS = re.compile(
-    r"[0-9.,]+|(?:[0-9A-Fa-f]{8}|[0-9]+)(?:/(?:[0-9A-Fa-f]{8}|[0-9]+))*"
-)  # UIDs, frames, tags
+# UIDs and frames; tags and items. Atomic: digits can be read both ways, and no address shall be slow.
+_NUMBERS = re.compile(r"[0-9.,]++|(?>[0-9A-Fa-f]{8}|[0-9]{1,7})(?:/(?>[0-9A-Fa-f]{8}|[0-9]{1,7}))*+")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
+import orjson
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
@@ -13,24 +15,29 @@ from app import __version__, render, retrieve
 from app.dicom import sop_class, transfer_syntax
 from app.errors import BadRequest
 from app.index.located import Located
-from app.index.videos import Video
 from app.pixels import encode
 from app.pixels.encode import Viewport
 from app.pixels.image import MAX_PIXELS, Function, Window
 from app.pixels.picture import Options
+from app.render import Video
 from app.web import accept
 from app.web.accept import Offer
 from app.web.bulkdata import INERT
 from app.web.extents import ExtentsResponse, UnmadeResponse
 from app.web.frames import parse as parse_frames
 from app.web.ranges import is_unchanged
-from app.web.state import Request, accepted
+from app.web.state import Request, accepted, root
 from app.web.wado import VARY, validators
 
 PICTURES: Final = (Offer("image/jpeg"), Offer("image/png"))
 DOCUMENT: Final = (Offer("application/pdf"),)
-VIDEO: Final = (Offer("video/mp4"), *PICTURES)
-HEVC_VIDEO: Final = (Offer("video/mp4"), Offer("video/h265"), *PICTURES)
+MP4: Final = Offer("video/mp4")
+HEVC: Final = Offer("video/h265")
+MPEG2: Final = Offer("video/mpeg")
+# What may be had of each kind of syntax. An MPEG-2 stream as it is comes only to who asks for it by name: players don't.
+VIDEOS: Final = {"video/mp4": (MP4,), "video/H265": (MP4, HEVC), "video/mpeg": (MP4, MPEG2)}
+AVC: Final = "avc1"
+MOST_WARNINGS: Final = 8
 FUNCTIONS: Final = {
     "linear": Function.LINEAR,
     "linear-exact": Function.LINEAR_EXACT,
@@ -45,8 +52,13 @@ async def instance(request: Request) -> Response:
     found = await retrieve.playable(tools, path["study"], path["series"], path["instance"])
     located = found.located
     offer = accept.choose(accepted(request), _offers(located)).offer
-    if offer.media_type.startswith("video/"):
-        return _played(request, located, await render.video(tools, found))
+    if offer is MPEG2:
+        return await _as_it_is(request, located)
+    if offer in {MP4, HEVC}:
+        video = await render.video(tools, found)
+        offer = accept.choose(accepted(request), _as_coded(video)).offer
+        if offer.media_type.startswith("video/"):
+            return _played(request, located, video)
     if offer in DOCUMENT:
         return await _document(request, located)
     return await _picture(request, located, 1, options(request.query_params, offer.media_type))
@@ -87,13 +99,18 @@ def _offers(located: Located) -> tuple[Offer, ...]:
     syntax = located.transfer_syntax_uid
     if located.sop_class_uid == sop_class.ENCAPSULATED_PDF:
         return DOCUMENT
-    if not transfer_syntax.is_video(syntax):
-        return PICTURES
-    return HEVC_VIDEO if transfer_syntax.media_type(syntax) == "video/H265" else VIDEO
+    videos = VIDEOS[transfer_syntax.media_type(syntax)] if transfer_syntax.is_video(syntax) else ()
+    return (*videos, *PICTURES)
+
+
+def _as_coded(video: Video) -> tuple[Offer, ...]:
+    """What may be had of a video, by how its pictures are coded and not by what the data set says."""
+    codecs = video.media_type.partition('codecs="')[2].rstrip('"')
+    return (replace(MP4, codecs=codecs), HEVC, *PICTURES) if codecs else (replace(MP4, codecs=AVC), *PICTURES)
 
 
 def _played(request: Request, located: Located, video: Video) -> Response:
-    return ExtentsResponse(
+    answer = ExtentsResponse(
         request.state["tools"].storage,
         video.extents,
         video.media_type,
@@ -101,6 +118,32 @@ def _played(request: Request, located: Located, video: Video) -> Response:
         headers=VARY,
         stall_s=request.state["policy"].write_timeout_s,
     )
+    for text in video.warnings[:MOST_WARNINGS]:
+        answer.headers.append("Warning", f'299 {root(request)} "{text}"')
+    return answer
+
+
+async def _as_it_is(request: Request, located: Located) -> Response:
+    stream = await render.mpeg(request.state["tools"], located)
+    return ExtentsResponse(
+        request.state["tools"].storage,
+        stream,
+        MPEG2.media_type,
+        validators=validators(located, "mpeg"),
+        headers=VARY,
+        stall_s=request.state["policy"].write_timeout_s,
+    )
+
+
+async def stream(request: Request) -> Response:
+    """What the instance's video is, and where the data set says otherwise."""
+    accept.choose(accepted(request), (JSON,))
+    described = await render.described(request.state["tools"], await _located(request))
+    return Response(orjson.dumps(described), headers=VARY | UNKEPT, media_type=JSON.media_type)
+
+
+JSON: Final = Offer("application/json")
+UNKEPT: Final = {"Cache-Control": "private, no-cache"}
 
 
 async def _document(request: Request, located: Located) -> Response:

@@ -9,6 +9,7 @@ from starlette.requests import Request as _Request
 from app.tools import Tools
 from app.web import access
 from app.web.accept import MediaRange, asked
+from app.web.ahead import Room
 
 
 class State(TypedDict):
@@ -16,6 +17,7 @@ class State(TypedDict):
 
     tools: Tools
     policy: access.Policy
+    room: Room
 
 
 Request = _Request[State]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ from app import store
 from app.dicom import media_types, uids
 from app.errors import BadRequest, Refused
 from app.web import multipart
+from app.web.ahead import Ahead
 from app.web.problems import Stalled, UnsupportedMediaType
 from app.web.state import Request, root
 
@@ -101,6 +103,8 @@ async def studies(request: Request) -> Response:
     study = request.path_params.get("study")
     if study is not None and not uids.is_acceptable(study):
         raise BadRequest("The study in the address is not a UID.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("This resource takes bodies as they are, without a Content-Encoding.")
     sent = media_types.parse(request.headers.get("content-type", ""))
     outcomes = Outcomes(root(request), study)
     if sent is not None and sent.type == DICOM:
@@ -121,18 +125,25 @@ async def studies(request: Request) -> Response:
 
 
 async def _parts(request: Request, reader: multipart.Reader, outcomes: Outcomes) -> None:
+    keep = partial(
+        store.instance,
+        request.state["tools"],
+        study=request.path_params.get("study"),
+        expected=expected(request),
+    )
     try:
-        async for part in reader.parts():
-            sent = media_types.parse(part.headers.get("content-type", DICOM))
-            if sent is None or sent.type != DICOM:
-                outcomes.add(store.Outcome(None, Refused("The part is not application/dicom.")))
-                continue
-            tools, study = request.state["tools"], request.path_params.get("study")
-            outcomes.add(await store.instance(tools, part.chunks, study, expected(request)))
+        async with Ahead(request.state["room"], outcomes.add) as ahead:
+            async for part in reader.parts():
+                sent = media_types.parse(part.headers.get("content-type", DICOM))
+                await ahead.add(part.chunks, keep if sent and sent.type == DICOM else _no_dicom)
     except multipart.Malformed as error:
         if not outcomes.stored:
             raise
         outcomes.add(store.Outcome(None, Refused(str(error))))  # what came before it stays, and is told
+
+
+async def _no_dicom(chunks: AsyncIterator[memoryview]) -> store.Outcome:
+    return store.Outcome(None, Refused("The part is not application/dicom."))
 
 
 def _root_type(sent: media_types.MediaType) -> str:

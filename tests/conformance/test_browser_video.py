@@ -20,7 +20,7 @@ FRAGMENT = 32 << 20
 async def test_every_video_plays(server: str, tmp_path: Path) -> None:
     """Pictures of the right size move, to the end that was asked for, without an error."""
     async with browser.chromium() as chromium:
-        for name in videos.NAMES:
+        for name in [*videos.NAMES, *videos.BARE]:
             path = await asyncio.to_thread(videos.file, name, tmp_path)
             address = await asyncio.to_thread(videos.store, server, path)
             state, asked = await browser.played(chromium, server, f"{address}/rendered", [0.5])

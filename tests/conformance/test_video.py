@@ -42,6 +42,18 @@ def test_every_picture_is_the_source_s(server: str, folder: Path, name: str) -> 
     assert found == list(pictures(io.BytesIO(videos.stream(path))))
 
 
+@pytest.mark.parametrize("name", videos.BARE)
+def test_a_stream_without_times_is_given_them(server: str, folder: Path, name: str) -> None:
+    """Each picture stands where the data set's frame time puts it."""
+    path = videos.file(name, folder)
+    found = list(pictures(f"{videos.store(server, path)}/rendered"))
+    digests = [digest for digest, _ in pictures(io.BytesIO(videos.stream(path)))]
+    assert [digest for digest, _ in found] == digests
+    assert [time for _, time in found] == pytest.approx(
+        [number / make_video.FPS for number in range(len(found))]
+    )
+
+
 @pytest.fixture(scope="module")
 def long(server: str, folder: Path) -> tuple[str, bytes]:
     """The address of a video of some megabytes in many fragments, and its whole answer."""

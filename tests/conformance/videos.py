@@ -36,7 +36,16 @@ _SHARED = (
 )
 _PATHS = {name: path for name in _SHARED if (path := corpus.SHARED / "video" / f"{name}.dcm").exists()}
 
+_BARE: dict[str, Maker] = {
+    "bare": partial(make_video.instance, clip=Clip(width=320, height=240), container="annexb", times=2),
+    "bare-fragments": partial(
+        make_video.instance, container="annexb", fragment_size=4000, total_length=False
+    ),
+}
+
 NAMES = [*_MADE, *_PATHS]
+BARE = [*_BARE]
+"""Streams in no container, which keep no time of their own."""
 
 
 def file(name: str, folder: Path) -> Path:
@@ -44,7 +53,7 @@ def file(name: str, folder: Path) -> Path:
     if name in _PATHS:
         return _PATHS[name]
     path = folder / f"{name}.dcm"
-    _MADE[name](path)
+    (_MADE | _BARE)[name](path)
     return path
 
 

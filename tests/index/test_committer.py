@@ -223,10 +223,10 @@ async def test_a_lost_connection_loses_nothing(index: Index, sql: Connection) ->
     assert await sql.fetchval("select number_of_instances from study") == 40
 
 
-async def test_a_video_wants_its_mp4_and_a_poster(index: Index, sql: Connection) -> None:
+async def test_a_video_wants_its_mp4_a_poster_and_a_description(index: Index, sql: Connection) -> None:
     """The renditions are queued in the transaction of the instance; images want none."""
     pixels = Pixels("7FE00010", "OB", 500, 100, 1, 0, b"\0" * 16, b"", 92, "mp4")
     await scans.add(index, scans.scan(syntax=scans.MP4_SYNTAX, pixels=pixels))
     await scans.add(index, scans.scan())
     rows = await sql.fetch("select kind, state from rendition order by kind")
-    assert [tuple(row) for row in rows] == [("mp4", "queued"), ("poster", "queued")]
+    assert [tuple(row) for row in rows] == [("mp4", "queued"), ("poster", "queued"), ("stream", "queued")]

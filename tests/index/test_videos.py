@@ -12,7 +12,7 @@ import pytest
 
 from app.dicom.scanner import Pixels
 from app.errors import NotFound, Unavailable
-from app.extent import Extent, Span
+from app.extent import Span
 from app.index import Index, removal, renditions, videos
 from app.index.connection import Connection
 from app.index.together import MOST, Together
@@ -21,7 +21,6 @@ from tests.index import scans
 FRAGMENTS = struct.pack("<4Q", 500, 60, 568, 40)
 PIXELS = Pixels("7FE00010", "OB", 492, 116, 1, 0, FRAGMENTS, b"", 99, "mp4")
 LAYOUT = [Span("rendition", 0, 40), Span("stream", 50, 49)]
-PLAYED = [("renditions/1", 0, 40), (550, 10), (568, 39)]
 
 
 async def store(index: Index, sop: str = "1.9", *, made: str = "renditions/1") -> None:
@@ -51,25 +50,18 @@ async def counted(index: Index) -> AsyncIterator[list[str]]:
     connection.remove_query_logger(heard)
 
 
-async def test_a_video_is_found_with_all_that_plays_it(index: Index) -> None:
-    """In one statement: the first time with where its bytes lie, then to see that it is still there."""
+async def test_a_video_is_found_in_one_statement(index: Index) -> None:
+    """With the version of what plays it, by which all else is known."""
     await store(index, "1.8", made="renditions/0")
-    for _ in range(2):
-        await find(index, "1.8")  # asyncpg learns types
+    await find(index, "1.8")  # asyncpg learns types
     await store(index)
     async with counted(index) as statements:
         found = await find(index)
         again = await find(index)
-    assert statements == [videos._FIND, videos._STILL]
-    assert again is found
-    assert found.video
-    key = found.located.key
-    parts = [
-        (at.offset, at.length) if at.key == key else (at.key, at.offset, at.length)
-        for at in found.video.extents
-    ]
-    assert parts == PLAYED
-    assert (found.video.media_type, found.video.version) == ("video/mp4", "0" * 16)
+    assert statements == [videos._FIND] * 2
+    assert again == found
+    assert found.version
+    assert found.version[::2] == (found.located.key, "renditions/1")
 
 
 async def test_who_asks_meanwhile_shares_the_next_statement(index: Index) -> None:
@@ -110,13 +102,13 @@ async def test_what_changed_is_read_anew(index: Index, sql: Connection, change: 
     before = await find(index)
     await sql.execute(change)
     after = await find(index)
-    assert (after.video is not None) == plays
-    assert after is not before
+    assert (after.version is not None) == plays
+    assert after.version != before.version
 
 
 async def test_an_instance_without_a_video_is_found_all_the_same(index: Index) -> None:
     await store(index, made="")
-    assert (await find(index)).video is None
+    assert (await find(index)).version is None
 
 
 async def test_its_use_is_noted_once_in_a_while(index: Index, sql: Connection) -> None:
@@ -131,31 +123,6 @@ async def test_its_use_is_noted_once_in_a_while(index: Index, sql: Connection) -
         assert await sql.fetchval(
             "select min(used_at) > now() - interval '1 minute' from rendition where kind = 'mp4'"
         )
-
-
-async def test_what_is_kept_is_bounded(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By extents and by number; the one used last stays."""
-    monkeypatch.setattr(videos, "KEPT", 7)
-    for sop in ("1.7", "1.8", "1.9"):
-        await store(index, sop, made=f"renditions/{sop}")
-        await find(index, sop)
-        await find(index, "1.7")
-    assert {address[2] for address in index.videos._kept} == {"1.7", "1.9"}
-    assert index.videos._weight == 6
-    monkeypatch.setattr(videos, "KEPT", 2)
-    assert (await find(index, "1.8")).video
-    assert not index.videos._kept
-    assert index.videos._weight == 0
-
-
-async def test_many_fragments_are_put_together_elsewhere(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(videos, "_MANY", 0)
-    await store(index)
-    found = await find(index)
-    assert found.video
-    assert list(found.video.extents)[1] == Extent(found.located.key, 550, 10)
 
 
 # What asks for many at once

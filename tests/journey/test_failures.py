@@ -1,4 +1,4 @@
-"""What happens, and what must be true: the design's table of failures, each row by its name."""
+"""What happens, and what must be true: the design's table of failures, each row by its name (disk full: test_full_disk.py)."""
 
 from __future__ import annotations
 
@@ -30,39 +30,16 @@ from app.storage.local_files import OpenFile
 from app.upkeep import reindex, sweep
 from app.upkeep.findings import Report
 from app.upkeep.objects import Pace
-from tests import make, make_video
+from tests import make, make_video, seaweed
 from tests.chaos import chaos
 from tests.index import rows
+from tests.journey.answers import MULTIPART, assert_there, get, paths, post, reasons
 from tests.running import running
 from tests.serving import Server, serving, until
 from tests.upkeep_tools import send, tools
 
 DICOM = {"Content-Type": "application/dicom"}
-MULTIPART = 'multipart/related; type="application/dicom"; boundary=reelweb-test'
 JPEG = "1.2.840.10008.1.2.4.50"
-FAILED, OTHER, STORED, REASON = "00081198", "0008119A", "00081199", "00081197"
-
-get = httpx.get
-
-
-def post(url: str, *instances: bytes) -> httpx.Response:
-    body, headers = make.multipart(instances), {"Content-Type": MULTIPART}
-    return httpx.post(f"{url}/dicom-web/studies", content=body, headers=headers, timeout=120)
-
-
-def paths(answer: httpx.Response) -> list[str]:
-    return [urlsplit(item["00081190"]["Value"][0]).path for item in answer.json()[STORED]["Value"]]
-
-
-def reasons(answer: httpx.Response) -> list[int]:
-    told = answer.json()
-    return [
-        item[REASON]["Value"][0] for tag in (FAILED, OTHER) for item in told.get(tag, {}).get("Value", ())
-    ]
-
-
-def assert_there(url: str, path: str, data: bytes) -> None:
-    assert get(url + path, headers={"Accept": "application/dicom"}, timeout=60).content == data
 
 
 def left(folder: Path, kind: str) -> list[Path]:
@@ -121,29 +98,40 @@ def test_client_vanishes_or_stalls(server: Server, how: str) -> None:
     assert server.answers()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_disk_full(tmp_path: Path) -> None:
-    """That instance fails with A700, its small neighbours are stored, 503 if it was all of them; the server lives."""
-    data = tmp_path / "data"
-    (data / "storage").mkdir(parents=True)
-    script = f'mount -t tmpfs -o size=8m none "{data}/storage" && exec "$@"'
-    prefix = ["unshare", "-Urm", "sh", "-c", script, "sh"]
-    small, large = [make.instance() for _ in range(3)], make.instance(PixelData=bytes(12 << 20))
+def test_bucket_dies_in_the_midst_of_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That instance fails with A700, nothing of it is seen; when the bucket is there again, so is everything."""
+    for name, value in seaweed.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    first, large = make.instance(), make.instance(PixelData=os.urandom(40 << 20))
     with (
+        seaweed.running() as bucket,
         cluster.running_sync(tmp_path / "service", durable=False) as dsn,
-        serving(data, prefix=prefix, database_url=dsn) as server,
+        serving(
+            tmp_path / "data",
+            database_url=dsn,
+            storage_url=f"s3://{seaweed.BUCKET}/x",
+            s3_endpoint=bucket.endpoint,
+            s3_timeout_s="1",
+        ) as server,
     ):
-        mixed = post(server.url, small[0], large, small[1])
-        assert (mixed.status_code, reasons(mixed)) == (202, [0xA700])
-        alone = post(server.url, large)
-        assert (alone.status_code, reasons(alone)) == (503, [0xA700])
-        assert alone.headers["Retry-After"]
-        last = post(server.url, small[2])
-        for path, content in zip([*paths(mixed), *paths(last)], small, strict=True):
-            assert_there(server.url, path, content)
-        found = get(f"{server.url}/dicom-web/instances").json()
-        assert len(found) == 3
-        assert server.answers()
+
+        def body() -> Iterator[bytes]:
+            yield large[: 30 << 20]
+            bucket.kill()
+            yield large[30 << 20 :]
+
+        (path,) = paths(post(server.url, first))
+        answer = httpx.post(f"{server.url}/dicom-web/studies", content=body(), headers=DICOM, timeout=120)
+        assert (answer.status_code, reasons(answer)) == (503, [0xA700])
+        assert answer.headers["Retry-After"]
+        found = get(f"{server.url}/dicom-web/instances", timeout=60).json()
+        assert [row["00080018"]["Value"][0] for row in found] == [path.rpartition("/")[2]]
+        assert get(server.url + path, headers={"Accept": "application/dicom"}, timeout=60).status_code == 503
+        bucket.begin_again()
+        until(lambda: post(server.url, large).status_code == 200, server)
+        for data in (first, large):
+            assert_there(server.url, paths(post(server.url, data))[0], data)
+        assert len(get(f"{server.url}/dicom-web/instances").json()) == 2
 
 
 def test_database_away(server: Server) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import FailureReason, NotFound, Refused, Unavailable
+from app.errors import FailureReason, NoRoom, NotFound, Refused, Unavailable
 from app.storage import folders, keys, local_files
 from app.storage.local import LocalStorage
 from app.storage.protocol import put
@@ -58,8 +58,8 @@ async def test_new_folders_are_synced_up_to_the_root(tmp_path: Path, monkeypatch
     synced: list[Path] = []
     sync = folders.sync
 
-    def recorded(folder: Path) -> None:
-        synced.append(folder)
+    def recorded(folder: str) -> None:
+        synced.append(Path(folder))
         sync(folder)
 
     monkeypatch.setattr(folders, "sync", recorded)
@@ -211,6 +211,21 @@ async def test_what_a_crash_left_is_swept_when_it_is_old(local: LocalStorage) ->
     os.utime(local._temporary / "crashed", (1, 1))
     assert await local.sweep(3600) == 1
     assert [file.name for file in files(local)] == ["young"]
+
+
+async def test_the_last_room_is_kept_for_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads are refused before the disk is full, so that deleting, the database and readers go on."""
+    async with LocalStorage(tmp_path) as local:
+        monkeypatch.setattr(local, "_has_room", lambda: False)
+        with pytest.raises(NoRoom, match="no room"):
+            await put(local, keys.new(), b"abc")
+        assert "no room" in await local.check()
+        kept = await put(local, keys.record(), b"abc")
+        assert bytes(await local.read(kept.key, 0, 3)) == b"abc"
+        assert len(files(local)) == 1
+    async with LocalStorage(tmp_path, reserve=1 << 62) as local:  # a twentieth of it is free
+        await put(local, keys.new(), b"abc")
+        assert not await local.check()
 
 
 async def test_a_folder_that_went_away_is_unavailable(local: LocalStorage) -> None:

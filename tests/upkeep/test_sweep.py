@@ -120,6 +120,20 @@ async def test_what_is_used_stays(tools: Tools, sql: Connection) -> None:
     assert not again.is_rested
 
 
+async def test_cached_metadata_counts_under_the_quota(tools: Tools, sql: Connection) -> None:
+    """Whatever address it is kept for; it is made again when it is asked for."""
+    await send(tools, make.instance(StudyInstanceUID="1.1"))
+    for root in ("http://here", "http://there"):
+        await metadata.study(tools.index, "1.1", root)
+    await sql.execute("update series_metadata set used_at = now() - interval '1 hour' where root ~ 'there'")
+    size = await sql.fetchval("select max(octet_length(gzip)) from series_metadata")
+    await sweep.once(tools, sweep.Knobs(quota=size))
+    assert [row[0] for row in await sql.fetch("select root from series_metadata")] == ["http://here"]
+    await sweep.once(tools, sweep.Knobs(quota=1))
+    assert not await sql.fetchval("select count(*) from series_metadata")
+    await metadata.study(tools.index, "1.1", "http://here")
+
+
 async def test_metadata_of_a_deleted_series_goes(tools: Tools, sql: Connection) -> None:
     """After those who read it have ended."""
     await send(tools, make.instance(StudyInstanceUID="1.1", SeriesInstanceUID="1.2"))

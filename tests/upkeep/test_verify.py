@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from app.index.located import Located
 from app.storage import keys
 from app.storage.protocol import put
 from app.tools import Tools
-from app.upkeep import sweep, verify
+from app.upkeep import reindex, sweep, verify
 from app.upkeep.findings import Finding, Report
+from app.upkeep.objects import Pace
 from app.upkeep.verify import Wishes
 from tests import make
 from tests.index import rows
@@ -37,7 +39,7 @@ async def tools(database: str, memory: Path) -> AsyncIterator[Tools]:
         yield tools
 
 
-async def found(tools: Tools, **wishes: bool) -> list[Finding]:
+async def found(tools: Tools, **wishes: Any) -> list[Finding]:
     some: list[Finding] = []
     await verify.run(tools, Wishes(**wishes), Report(some.append))
     return some
@@ -138,6 +140,40 @@ async def test_what_nobody_points_at_is_told(tools: Tools, sql: Connection) -> N
     assert {one.what for one in await found(tools, repair=True) if one.repaired} == {"left over"}
     await sweep.once(tools, sweep.Knobs(grace_s=0))
     assert await found(tools) == [Finding("never acknowledged", strange)]
+
+
+async def test_what_was_never_acknowledged_is_adopted_or_dropped_when_it_is_wished(
+    tools: Tools, sql: Connection, memory: Path, database: str
+) -> None:
+    """Told only, first. Adopted it is an instance like others, also for a reindex; another's UID is never taken."""
+    held = await located(tools)
+    new, rival = make.instance(SOPInstanceUID="1.3.99"), make.instance(SOPInstanceUID="1.3.0")
+    strange = {}
+    for name, content in {"new": new, "rival": rival, "junk": b"junk"}.items():
+        strange[name] = (await put(tools.storage, keys.new(), content)).key
+    told = {Finding("never acknowledged", key) for key in strange.values()}
+    assert set(await found(tools, repair=True)) == told
+    assert set(await found(tools, unacknowledged="adopt")) == {
+        Finding("never acknowledged", strange["new"], "1.3.99", repaired=True),
+        Finding("never acknowledged", strange["rival"], "1.3.0"),
+        Finding("unreadable", strange["junk"]),
+    }
+    assert (
+        await sql.fetchval("select object_key from instance where sop_instance_uid = '1.3.99'")
+        == strange["new"]
+    )
+    assert (
+        await sql.fetchval("select object_key from instance where sop_instance_uid = '1.3.0'") == held[0].key
+    )
+    before = await rows.told(sql)
+    await sql.execute(rows.EMPTY)
+    async with opened_tools(database, memory, rebuilds=True) as again:
+        await reindex.from_storage(again, Report(), Pace())
+    assert await rows.told(sql) == before
+    dropped = await found(tools, unacknowledged="drop")
+    assert {(one.key, one.repaired) for one in dropped} == {(strange["rival"], True), (strange["junk"], True)}
+    await sweep.once(tools, sweep.Knobs(grace_s=0))
+    assert not await found(tools)
 
 
 async def test_it_goes_on_where_it_was_cut_short(tools: Tools, sql: Connection) -> None:

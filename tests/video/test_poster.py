@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import NotFound, Unavailable
-from app.video import Unplayable, poster
-from app.video.poster import Limits
+from app.video import Unplayable, confined, poster
+from app.video.confined import Limits
 from tests import make_video
 from tests.make_video import Clip, Container
 
@@ -48,7 +48,7 @@ def reader(stream: bytes) -> Callable[[int, int], Awaitable[bytes]]:
 
 
 async def poster_of(stream: bytes, demuxer: str = "mov", limits: Limits | None = None) -> Rgb:
-    jpeg = await poster.jpeg(reader(stream), len(stream), demuxer, limits)
+    jpeg = await poster.jpeg(reader(stream), len(stream), demuxer, limits or Limits())
     return np.asarray(Image.open(io.BytesIO(jpeg)), np.int16)
 
 
@@ -70,7 +70,7 @@ def apart(shown: Rgb, expected: Rgb) -> float:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "first_picture.py" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "app.video.inside" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize(("codec", "syntax"), CODECS, ids=[codec for codec, _ in CODECS])
@@ -87,7 +87,7 @@ async def test_a_poster_is_the_first_picture(
         scanned = "mpeg"
     else:
         stream = make_video.stream(tmp_path / "video", clip, container).read_bytes()
-    shown = await poster_of(stream, poster.demuxer(scanned, syntax))
+    shown = await poster_of(stream, confined.demuxer(scanned, syntax))
     first, second, *_ = frames(tmp_path / "video")
     assert apart(shown, first) < 1 < apart(shown, second)
 
@@ -152,7 +152,7 @@ async def test_a_stream_that_names_files_has_none_opened(
     trap = Trap(tmp_path / "trap.ts")
     stream = text(trap.path)
     with pytest.raises(Unplayable):
-        poster.demuxer("unknown", make_video.H264)
+        confined.demuxer("unknown", make_video.H264)
     for named in (*{"mov", "mpegts", "mpeg", "mpegvideo", "h264", "hevc"}, demuxer):
         with pytest.raises(Unplayable):
             await poster_of(stream, named)

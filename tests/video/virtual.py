@@ -12,8 +12,9 @@ from typing import Any
 
 import av
 
-from app.extent import Extent, Extents, joined
+from app.extent import Extent, Extents
 from app.video import faststart
+from app.woven import Woven
 
 Packet = tuple[int, int | None, int | None, bool, bytes]
 
@@ -62,9 +63,11 @@ class Virtual(io.RawIOBase):
         self._stored = {"rendition": plan.header}
         self._stream = stream
         self._position = 0
-        self.extents = joined(
-            [Extents(Extent(span.source, span.offset, span.length) for span in plan.layout)]
-        )
+        self.extents = Extents(Extent(span.source, span.offset, span.length) for span in plan.layout)
+        if plan.layout[0].source == "spans":
+            own, stored = Extent("rendition", 0, len(plan.header)), Extent("stream", 0, stream.length)
+            rows = plan.header[plan.layout[0].offset :]
+            self.extents = Woven(rows, {"rendition": Extents([own]), "stream": Extents([stored])})
 
     def seekable(self) -> bool:
         return True
@@ -94,8 +97,8 @@ class Virtual(io.RawIOBase):
         )
 
 
-async def virtual(stream: Sparse) -> tuple[faststart.Plan, Virtual]:
-    plan = await faststart.plan(stream.read, stream.length)
+async def virtual(stream: Sparse, longest: int = faststart.LONG) -> tuple[faststart.Plan, Virtual]:
+    plan = await faststart.plan(stream.read, stream.length, longest)
     return plan, Virtual(plan, stream)
 
 

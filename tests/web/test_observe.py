@@ -43,6 +43,12 @@ def lines(archive: Archive, capfd: pytest.CaptureFixture[str]) -> Iterator[list[
     structlog.configure(**before)
 
 
+@pytest.fixture(scope="module")
+def url(archive: Archive) -> str:
+    """An instance."""
+    return doors.stored(archive.root, make.instance())[0]
+
+
 def test_one_line_for_each_request(archive: Archive, lines: list[dict[str, Any]]) -> None:
     answer = doors.get(f"{archive.root}/studies?PatientName=x")
     (line,) = until(lines, 1)
@@ -127,6 +133,17 @@ def test_a_name_within_a_uid_is_not_told(tmp_path: Path, migrated: str, lines: l
     assert "Geheim" not in told
     assert told.count("sha256:") >= 3
     assert str(Finding("missing", "objects/x", "1.2.Geheim.0")).startswith("missing objects/x sha256:")
+
+
+@pytest.mark.parametrize("end", ["", "/", "x", "/Doe"])
+def test_a_long_address_is_told_at_once(
+    archive: Archive, lines: list[dict[str, Any]], url: str, end: str
+) -> None:
+    """Whatever it repeats: digits that can be read in two ways have held the whole server for ever."""
+    path = "54000100/1/" * 1000 + "54000100" + end
+    doors.get(f"{url}/bulkdata/{path}")
+    (line,) = until(lines, 1)
+    assert ("54000100" in line["path"]) == (not end)
 
 
 def test_an_unknown_path_is_not_repeated(archive: Archive, lines: list[dict[str, Any]]) -> None:

@@ -399,13 +399,33 @@ def test_a_video_shows_its_poster_where_a_picture_is_asked_for(video: tuple[str,
     assert "video" in doors.is_problem(get(f"{video[0]}/frames/2/rendered"), 406)
 
 
+@pytest.mark.parametrize("container", ["fmp4", "ts", "ps"])
+def test_a_video_in_another_container_is_an_mp4_as_well(
+    archive: Archive, tmp_path: Path, container: make_video.Container
+) -> None:
+    """With the same pictures, in whatever ranges it is asked for; its stream stays as it came."""
+    clip = Clip(sound="" if container == "ps" else "aac")
+    made = make_video.instance(tmp_path / "v.dcm", clip, container, times=2, fragment_size=30_000)
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    answer = get(f"{url}/rendered", "video/mp4")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4"), answer.text
+    with av.open(BytesIO(answer.content), "r") as played, av.open(made.stream, "r") as source:
+        assert [f.to_ndarray().tobytes() for f in played.decode(video=0)] == [
+            f.to_ndarray().tobytes() for f in source.decode(video=0)
+        ]
+    random = Random(7)
+    for _ in range(30):
+        start = random.randrange(len(answer.content))
+        part = get(f"{url}/rendered", Range=f"bytes={start}-{start + 9999}")
+        assert (part.status_code, part.content) == (206, answer.content[start : start + 10_000])
+        assert part.headers["etag"] == answer.headers["etag"]
+    assert get(f"{url}/bulkdata/7FE00010").content == made.stream.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("clip", "container", "reason"),
     [
-        (Clip(), "fmp4", "fragmented MP4"),
-        (Clip(), "ts", "transport stream"),
-        (Clip(), "annexb", "bare H.264"),
-        (Clip(codec="mpeg2video", bframes=0), "ts", "MPEG"),
+        (Clip(codec="mpeg2video", bframes=0), "ts", "MPEG-2, which no browser plays"),
     ],
 )
 def test_a_video_that_cannot_be_played_says_why(
@@ -416,6 +436,68 @@ def test_a_video_that_cannot_be_played_says_why(
     (url,) = doors.stored(archive.root, made.path.read_bytes())
     assert reason in doors.is_problem(get(f"{url}/rendered"), 406)
     assert get(f"{url}/bulkdata/7FE00010").content == made.stream.read_bytes()
+
+
+def test_mpeg2_comes_as_it_is_to_who_asks_for_it(archive: Archive, tmp_path: Path) -> None:
+    """A player's `*/*` hears why it cannot be played."""
+    made = make_video.instance(tmp_path / "v.dcm", Clip("mpeg2video", bframes=0), "ps", fragment_size=5000)
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    whole = made.stream.read_bytes()
+    for accept in ("video/mpeg", "video/mpeg, */*;q=0.1", "video/mpeg2"):
+        answer = get(f"{url}/rendered", accept)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mpeg")
+        assert answer.content == whole
+    part = get(f"{url}/rendered", "video/mpeg", Range="bytes=100-6000")
+    assert (part.status_code, part.content) == (206, whole[100:6001])
+    for accept in ("*/*", "video/mp4", "video/*"):
+        assert "MPEG-2" in doors.is_problem(get(f"{url}/rendered", accept), 406)
+    assert "video" in doors.is_problem(get(f"{url}/frames/1", "*/*"), 406)
+    other = make_video.instance(tmp_path / "o.dcm", Clip("mpeg2video", bframes=0))
+    (url,) = doors.stored(archive.root, other.path.read_bytes())
+    doors.is_problem(get(f"{url}/rendered", "video/mpeg"), 406)
+
+
+def test_codecs_that_are_asked_for_are_those_of_the_stream(
+    archive: Archive, video: tuple[str, make_video.Made], tmp_path: Path
+) -> None:
+    """Whatever the transfer syntax says."""
+    assert get(f"{video[0]}/rendered", 'video/mp4; codecs="avc1.64001f"').status_code == 200
+    answer = get(f"{video[0]}/rendered", "video/mp4; codecs=hvc1")
+    assert "avc1" in doors.is_problem(answer, 406)
+    made = make_video.instance(tmp_path / "v.dcm", Clip("hevc"), "ts", transfer_syntax=make_video.H264)
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    assert (
+        get(f"{url}/rendered", "video/mp4; codecs=hvc1.1.6.L93")
+        .headers["content-type"]
+        .startswith('video/mp4; codecs="hvc1.')
+    )
+    assert "hvc1" in doors.is_problem(get(f"{url}/rendered", "video/mp4; codecs=avc1.42001f"), 406)
+
+
+def test_where_a_data_set_is_wrong_the_stream_wins_and_says_so(archive: Archive, tmp_path: Path) -> None:
+    """In a document of its own, and in a header of what is rendered once that is known."""
+    made = make_video.instance(
+        tmp_path / "v.dcm", Clip(sound="mp2"), "ts", NumberOfFrames=7, transfer_syntax=make_video.HEVC
+    )
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    answer = get(f"{url}/stream", "application/json")
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["container"], told["codec"], told["width"], told["height"]) == ("ts", "h264", 160, 120)
+    assert (told["rate"], told["samples"], told["sound"]["codec"]) == ("25", make_video.FRAMES, "mp2")
+    frames, sound = f"NumberOfFrames is 7, the stream has {make_video.FRAMES}.", "The sound is mp2"
+    assert frames in told["warnings"]
+    assert any(text.startswith(sound) for text in told["warnings"])
+    assert any("which is H.264" in text for text in told["warnings"])
+    played = get(f"{url}/rendered", "video/mp4")
+    assert played.status_code == 200
+    assert [f'299 {archive.root} "{text}"' for text in told["warnings"]] == played.headers.get_list("warning")
+
+
+def test_what_is_no_video_has_no_stream(ramp: str, video: tuple[str, make_video.Made]) -> None:
+    doors.is_problem(get(f"{ramp}/stream"), 404)
+    doors.is_problem(get(f"{video[0]}/stream", "text/html"), 406)
+    assert get(f"{video[0]}/stream").json()["warnings"] == []
 
 
 def test_hevc_is_typed_with_its_codecs(archive: Archive, tmp_path: Path) -> None:
@@ -433,11 +515,12 @@ def test_a_video_in_the_making_is_503_with_the_time_to_ask_again(empty: str, tmp
     with doors.serving(empty, tmp_path / "data", rendition_wait_s=0.2) as archive:
         (url,) = doors.stored(archive.root, made.path.read_bytes())
         until_ready(url)
-        away = "update rendition set state = 'running', lease_until = now() + interval '1 hour' where kind = 'mp4' returning id"
+        away = """update rendition set state = 'running', lease_until = now() + interval '1 hour', progress = 0.25,
+            started_at = now() - interval '10 seconds' where kind = 'mp4' returning id"""
         assert len(archive.column(away)) == 1
         answer = get(f"{url}/rendered")
         doors.is_problem(answer, 503)
-        assert int(answer.headers["retry-after"]) >= 1
+        assert 30 <= int(answer.headers["retry-after"]) <= 60  # three quarters are left
 
 
 def until_ready(url: str) -> None:
@@ -446,8 +529,12 @@ def until_ready(url: str) -> None:
         assert time.monotonic() < deadline
 
 
-def test_a_video_has_the_same_tag_and_bytes_after_a_restart(empty: str, tmp_path: Path) -> None:
-    made = make_video.instance(tmp_path / "v.dcm")
+@pytest.mark.parametrize("container", ["mp4", "annexb"])
+def test_a_video_has_the_same_tag_and_bytes_after_a_restart(
+    empty: str, tmp_path: Path, container: make_video.Container
+) -> None:
+    """And when what was made of it is made again."""
+    made = make_video.instance(tmp_path / "v.dcm", Clip(), container, fragment_size=30_000)
     answers = []
     with doors.serving(empty, tmp_path / "data") as archive:
         (url,) = doors.stored(archive.root, made.path.read_bytes())
@@ -455,5 +542,30 @@ def test_a_video_has_the_same_tag_and_bytes_after_a_restart(empty: str, tmp_path
         path = url.removeprefix(archive.root)
     with doors.serving(empty, tmp_path / "data") as archive:
         answers.append(get(f"{archive.root}{path}/rendered"))
-    assert answers[0].headers["etag"] == answers[1].headers["etag"]
-    assert answers[0].content == answers[1].content
+        assert len(archive.column("delete from rendition where kind = 'mp4' returning id")) == 1
+        answers.append(get(f"{archive.root}{path}/rendered"))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.headers["etag"] for answer in answers}) == 1
+    assert len({answer.content for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_bare_stream_plays_and_seeks(archive: Archive, tmp_path: Path, codec: str) -> None:
+    """As MP4, every picture the source's, each range a part of the whole."""
+    made = make_video.instance(tmp_path / "v.dcm", Clip(codec), "annexb", fragment_size=7000, times=2)
+    (url,) = doors.stored(archive.root, made.path.read_bytes())
+    whole = get(f"{url}/rendered", "video/mp4")
+    assert whole.headers["content-type"].startswith("video/mp4")
+    assert pictures(whole.content, "mp4") == pictures(made.stream.read_bytes(), codec)
+    chosen = Random(5)
+    for _ in range(50):
+        start = chosen.randrange(len(whole.content))
+        part = get(f"{url}/rendered", Range=f"bytes={start}-{start + chosen.randrange(20_000)}")
+        assert part.status_code == 206
+        assert part.content == whole.content[start : start + len(part.content)]
+    assert get(f"{url}/bulkdata/7FE00010").content == made.stream.read_bytes()
+
+
+def pictures(source: bytes, form: str) -> list[bytes]:
+    with av.open(BytesIO(source), "r", format=form) as container:
+        return [frame.to_ndarray().tobytes() for frame in container.decode(video=0)]

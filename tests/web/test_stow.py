@@ -127,6 +127,14 @@ def test_something_else_under_a_stored_uid_is_refused(archive: Archive) -> None:
     assert doors.get(url, headers={"Accept": "application/dicom"}).content == first
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity"])
+def test_a_body_that_is_coded_is_not_taken(archive: Archive, coding: str) -> None:
+    """Told so before it is read, and not called a broken file."""
+    answer = doors.store(archive.root, make.instance(), **{"Content-Encoding": coding})
+    assert "Content-Encoding" in doors.is_problem(answer, 415)
+    assert doors.store(archive.root, make.instance(), **{"Content-Encoding": "Identity"}).status_code == 200
+
+
 def test_by_setting_the_first_is_kept_and_the_sender_is_content(empty: str, tmp_path: Path) -> None:
     first, second = conflicting()
     with doors.serving(empty, tmp_path, on_conflict="keep") as archive:

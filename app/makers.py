@@ -1,0 +1,183 @@
+"""How each rendition is made: a maker reads the stored stream, writes the rendition's own object, and tells the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+
+from app import retrieve
+from app.dicom.normalise import Normaliser
+from app.extent import Extents, Span
+from app.index import metadata
+from app.index.located import Located
+from app.storage.stream import read_all, stream
+from app.tools import Tools
+from app.video import (
+    Unplayable,
+    agreement,
+    annexb,
+    confined,
+    faststart,
+    pace,
+    poster,
+    probe,
+    remux,
+    sample_index,
+)
+from app.video.confined import Read
+from app.video.samples import Unfit
+
+
+class Work(Protocol):
+    """A rendition in the making."""
+
+    async def write(self, piece: bytes | memoryview) -> None:
+        """The next bytes of its object."""
+
+    def reached(self, share: float) -> None:
+        """So much of the work is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the row tells of a rendition beside its object: the layout of the whole, its media type."""
+
+    layout: tuple[Span, ...]
+    media_type: str
+    description: Mapping[str, Any] | None = None
+
+
+Maker = Callable[[Tools, Located, Work], Awaitable[Made]]
+
+
+async def mp4(tools: Tools, located: Located, work: Work) -> Made:
+    """The video as MP4, in the way that its container asks for."""
+    pixels = await retrieve.pixels(tools, located)
+    if pixels.container not in _MP4:
+        raise Unplayable("The video's container is not one that can be served as MP4.")
+    return await _MP4[pixels.container](tools, located, work)
+
+
+async def _virtual(tools: Tools, located: Located, work: Work) -> Made:
+    """A header of our own before the stored media data: nothing is copied."""
+    stored = await retrieve.stream(tools, located)
+    plan = await faststart.plan(_reader(tools, stored), stored.length)
+    await work.write(plan.header)
+    return Made(plan.layout, plan.media_type)
+
+
+async def _copied(tools: Tools, located: Located, work: Work) -> Made:
+    """The packets copied, for what no header alone turns into an MP4."""
+    pixels = await retrieve.pixels(tools, located)
+    demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
+    stored = await retrieve.stream(tools, located)
+    copy = remux.Copy(_reader(tools, stored), stored.length, demuxer)
+    async for piece in copy.pieces():
+        await work.write(piece)
+        work.reached(copy.share)
+    assert copy.plan is not None
+    return Made(copy.plan.layout, copy.plan.media_type)
+
+
+async def _bare(tools: Tools, located: Located, work: Work) -> Made:
+    """A header made from an index of the stream's units: nothing is copied.
+
+    Where that is not proven right a copy would be wrong as well: FFmpeg gives such streams no times.
+    """
+    told = pace.told(orjson.loads(await metadata.dataset(tools.index, located.instance_id)))
+    stored = await retrieve.stream(tools, located)
+    plan = await annexb.plan(_passing(tools, stored, work), told)
+    for piece in (plan.file.header, *plan.table):
+        await work.write(piece)
+    return Made(plan.layout, plan.file.media_type)
+
+
+async def _passing(tools: Tools, stored: Extents, work: Work) -> AsyncIterator[memoryview]:
+    """The stream from its beginning, in pieces."""
+    done = 0
+    async for piece in stream(tools.storage, stored):
+        yield piece
+        done += len(piece)
+        work.reached(done / stored.length)
+
+
+async def _mpeg2(tools: Tools, located: Located, work: Work) -> Made:
+    raise Unplayable(remux.MPEG2)
+
+
+_MP4: Final[dict[str, Maker]] = {
+    "mp4": _virtual,
+    "fmp4": _copied,
+    "ts": _copied,
+    "ps": _copied,
+    "annexb": _bare,
+    "mpeg": _mpeg2,
+}
+QUICK: Final = ("mp4", "unknown")
+"""Containers whose MP4 takes milliseconds; of the others all is read."""
+SLOW: Final = tuple(container for container in _MP4 if container not in QUICK)
+
+
+async def picture(tools: Tools, located: Located, work: Work) -> Made:
+    """A picture that stands for the video, whatever its container."""
+    pixels = await retrieve.pixels(tools, located)
+    demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
+    stored = await retrieve.stream(tools, located)
+    jpeg = await poster.jpeg(_reader(tools, stored), stored.length, demuxer)
+    await work.write(jpeg)
+    return Made((Span("rendition", 0, len(jpeg)),), "image/jpeg")
+
+
+async def described(tools: Tools, located: Located, work: Work) -> Made:
+    """What the stream is, and where its samples lie; disagreements with the data set are warnings."""
+    pixels = await retrieve.pixels(tools, located)
+    demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
+    stored = await retrieve.stream(tools, located)
+    read = _reader(tools, stored)
+    told, length = await _tabled(read, stored.length, demuxer, work) if pixels.container == "mp4" else ({}, 0)
+    if not told:
+        looked = probe.Probe(read, stored.length, demuxer)
+        async for piece in looked.pieces():
+            await work.write(piece)
+            work.reached(looked.share)
+            length += len(piece)
+        told = looked.description
+    description = {"container": pixels.container, **told}
+    attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
+    description["warnings"] = agreement.warnings(
+        attributes, located.transfer_syntax_uid, description, stored.count
+    )
+    return Made((Span("rendition", 0, length),), "application/octet-stream", description)
+
+
+async def _tabled(read: Read, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
+    """The same of a plain MP4, whose media data need not be read; nothing where its tables do not tell all."""
+    try:
+        told, rows = await sample_index.of(read, length)
+    except (Unplayable, Unfit):
+        return {}, 0
+    told |= await probe.look(read, length, demuxer)
+    await work.write(rows)
+    return told, len(rows)
+
+
+async def normalised(tools: Tools, located: Located, work: Work) -> Made:
+    """The object inflated and in little endian: its extents are those that the index tells."""
+    normaliser = Normaliser(tools.limits)
+    async for chunk in stream(tools.storage, retrieve.whole(located)):
+        for piece in normaliser.feed(chunk):
+            await work.write(piece)
+            await asyncio.sleep(0)  # the other lanes go on
+    await work.write(normaliser.close())
+    return Made((), "application/dicom")
+
+
+def _reader(tools: Tools, stored: Extents) -> Read:
+    async def read(offset: int, length: int) -> bytes:
+        return await read_all(tools.storage, stored.slice(offset, offset + length))
+
+    return read

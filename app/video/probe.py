@@ -1,0 +1,81 @@
+"""What a video's stream is, told by a child (app/video/inside/probe.py): codec, size, rate, sound, and its samples' index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from fractions import Fraction
+from typing import Any, Final
+
+import orjson
+
+from app.errors import Unavailable
+from app.video import Unplayable, confined
+from app.video.confined import Limits, Read, Task
+from app.video.inside import SAMPLE, Reason
+
+_REASONS: Final = {
+    Reason.NOTHING: "No video can be found in the stream.",
+    Reason.MEMORY: "The video cannot be read within bounded memory.",
+}
+_TOO_LONG: Final = "Reading the video takes too long."
+_SLOWEST: Final = 4 << 20  # bytes a second
+_SMALLEST: Final = 8  # bytes of the container that a sample takes at least
+_MOST_TOLD: Final = 64 << 10
+_NUMBERS: Final = ("width", "height")
+
+
+class Probe:
+    """A stream that is looked at: `pieces` are the index of its samples; then `description` tells the rest."""
+
+    def __init__(self, read: Read, length: int, demuxer: str, limits: Limits | None = None) -> None:
+        self.share = 0.0
+        """How much of it was read."""
+        self.description: dict[str, Any] = {}
+        most = length // _SMALLEST * SAMPLE.size + _MOST_TOLD
+        self._read = read
+        self._task = Task("probe", demuxer, length, _REASONS)
+        self._limits = limits or Limits(cpu_s=30 + length // _SLOWEST, given_bytes=most)
+        self._wall_s = 2 * self._limits.wall_s + length / _SLOWEST
+
+    async def pieces(self) -> AsyncIterator[memoryview]:
+        """The index's records. Raises Unplayable, or Unavailable."""
+        try:
+            async with (
+                asyncio.timeout(self._wall_s) as wall,
+                confined.child(self._task, self._read, self._limits) as child,
+            ):
+                async for piece in child.pieces():
+                    self.share = child.position / self._task.length
+                    yield memoryview(piece)
+        except TimeoutError:
+            if not wall.expired():
+                raise
+            raise Unavailable(_TOO_LONG) from None
+        self.description = _believed(bytes(child.conclusion))
+
+
+async def look(read: Read, length: int, demuxer: str, limits: Limits = Limits()) -> dict[str, Any]:  # noqa: B008 - frozen
+    """The description without an index, from the stream's beginning."""
+    async with confined.child(Task("look", demuxer, length, _REASONS), read, limits) as child:
+        async for _ in child.pieces():
+            raise Unplayable(_REASONS[Reason.NOTHING])
+    return _believed(bytes(child.conclusion))
+
+
+def rate(description: Mapping[str, Any]) -> Fraction | None:
+    """Pictures a second."""
+    told = description.get("rate")
+    return Fraction(told) if told else None
+
+
+def _believed(told: bytes) -> dict[str, Any]:
+    """The child's own words, as far as they have the form that is expected of them."""
+    try:
+        found: dict[str, Any] = orjson.loads(told[:_MOST_TOLD])
+        if not all(isinstance(found[name], int) for name in _NUMBERS) or not isinstance(found["codec"], str):
+            raise Unplayable(_REASONS[Reason.NOTHING])
+        rate(found)
+    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise Unplayable(_REASONS[Reason.NOTHING]) from error
+    return found
