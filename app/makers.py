@@ -14,7 +14,7 @@ from app import retrieve
 from app.dicom.normalise import Normaliser
 from app.extent import Extents, Span
 from app.index import metadata
-from app.index.extents import Located
+from app.index.located import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
 from app.video import (

@@ -15,8 +15,10 @@ from app.dicom import sop_class, tags, transfer_syntax
 from app.errors import NotAcceptable, NotFound
 from app.extent import Extent, Extents, Span, joined
 from app.index import metadata, renditions
-from app.index.extents import Located
+from app.index.located import Located
 from app.index.renditions import Rendition
+from app.index.videos import Playable, Version
+from app.kept import Kept
 from app.pixels import decode
 from app.pixels import picture as pictures
 from app.pixels.image import Image, describe
@@ -39,38 +41,45 @@ class Video:
     warnings: tuple[str, ...] = ()
 
 
+# By immutable keys, as a player asks for range after range; some 40 MB.
+_videos: Final = Kept[Version, Video](200_000)
+
+
 async def picture(tools: Tools, located: Located, number: int, options: Options) -> bytes:
     """Frame `number`, from 1, as the object itself says it is looked at, or as `options` say.
 
     A video has one so far, its poster; raises as `video` does. NotAcceptable when there is no picture at all.
     """
+    extents = await source(tools, located, number)
+    if transfer_syntax.is_video(located.transfer_syntax_uid):
+        return await tools.workers.run(pictures.again, await read_all(tools.storage, extents), options)
+    data, image, bit_offset = await _frame(tools, located, number, extents)
+    return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
+
+
+async def source(tools: Tools, located: Located, number: int) -> Extents:
+    """What a picture is made from: the frame's stored bytes, or a video's poster; raises as `picture` does."""
     if transfer_syntax.is_video(located.transfer_syntax_uid):
         if number != 1:
             raise NotAcceptable("Of a video's pictures only the first is shown here yet.")
-        return await _poster(tools, located, options)
+        return _own(await retrieve.rendition(tools, located, renditions.POSTER))
     if not located.number_of_frames:
         raise NotAcceptable(
             f"The instance has no picture ({sop_class.name(located.sop_class_uid)}); it can be retrieved as stored."
         )
-    data, image, bit_offset = await _frame(tools, located, number)
-    return await tools.workers.run(pictures.picture, data, image, options, bit_offset)
-
-
-async def _poster(tools: Tools, located: Located, options: Options) -> bytes:
-    made = await retrieve.rendition(tools, located, renditions.POSTER)
-    data = await read_all(tools.storage, _own(made))
-    return await tools.workers.run(pictures.again, data, options)
+    (extents,) = await retrieve.frames(tools, located, [number])
+    return extents
 
 
 async def decoded(tools: Tools, located: Located, number: int) -> bytes:
     """Frame `number`, from 1, uncompressed in the layout that the instance's metadata tells."""
-    data, image, bit_offset = await _frame(tools, located, number)
+    (extents,) = await retrieve.frames(tools, located, [number])
+    data, image, bit_offset = await _frame(tools, located, number, extents)
     return await tools.workers.run(decode.stored_frame, data, image, bit_offset)
 
 
-async def _frame(tools: Tools, located: Located, number: int) -> tuple[bytes, Image, int]:
+async def _frame(tools: Tools, located: Located, number: int, extents: Extents) -> tuple[bytes, Image, int]:
     """A frame's stored bytes, what they mean, and the bit of the first byte with which they begin."""
-    (extents,) = await retrieve.frames(tools, located, [number])
     if extents.length > MAX_FRAME_BYTES:
         raise NotAcceptable("The frame is too large to be decoded here; it can be retrieved as stored.")
     row = await retrieve.pixels(tools, located)
@@ -96,11 +105,14 @@ def _describe(json: bytes, number: int, transfer_syntax_uid: str, bulk: Mapping[
     return describe(orjson.loads(json), number, transfer_syntax_uid, bulk)
 
 
-async def video(tools: Tools, located: Located) -> Video:
+async def video(tools: Tools, found: Playable) -> Video:
     """The instance's video as MP4; waits a little for one in the making.
 
     Raises NotAcceptable with the reason when it cannot be played, Unavailable while it is being made.
     """
+    if found.version and (video := _videos.get(found.version)):
+        return video
+    located = found.located
     if not transfer_syntax.is_video(located.transfer_syntax_uid):
         raise NotAcceptable("The instance is not a video; /rendered shows it as image/jpeg or image/png.")
     made = await retrieve.rendition(tools, located, renditions.MP4)
@@ -108,7 +120,10 @@ async def video(tools: Tools, located: Located) -> Video:
     assert made.sha256 is not None
     spans, sources = await _sources(tools, located, made)
     extents = await _laid_out(tools, spans, sources)
-    return Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
+    video = Video(extents, made.media_type, made.sha256.hex()[:16], await _warnings(tools, located))
+    if found.version and found.version[2] == made.key:
+        _videos.put(found.version, video, extents.count)
+    return video
 
 
 async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:

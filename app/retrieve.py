@@ -13,9 +13,11 @@ from app.extent import Extent, Extents
 from app.index import extents as index_extents
 from app.index import metadata as index_metadata
 from app.index import renditions
-from app.index.extents import Located, PixelRow
+from app.index.extents import PixelRow
+from app.index.located import Located
 from app.index.metadata import Document
 from app.index.renditions import Rendition
+from app.index.videos import Playable
 from app.tools import Tools
 
 _SOON_S: Final = 2
@@ -42,6 +44,11 @@ def instances(tools: Tools, study: str, series: str | None = None) -> AsyncItera
 async def instance(tools: Tools, study: str, series: str, instance: str) -> Located:
     """One instance; raises NotFound."""
     return await index_extents.instance(tools.index, study, series, instance)
+
+
+async def playable(tools: Tools, study: str, series: str, instance: str) -> Playable:
+    """One instance, with its video when it is ready; raises NotFound."""
+    return await tools.index.videos.find(study, series, instance)
 
 
 async def representative(tools: Tools, study: str, series: str | None = None) -> Located:

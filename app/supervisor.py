@@ -145,7 +145,7 @@ async def _serve(settings: Settings) -> None:
             stack.callback(shutil.rmtree, figures, ignore_errors=True)
         environment = _environment(folder, port, figures)
         if settings.database_url is None:
-            connections = settings.workers * (settings.pool_size + 5) + 20
+            connections = settings.workers * (settings.pool_size + 6) + 20  # app/index/pool.py
             database = Cluster(folder, max_connections=connections, pass_fds=(lock,))
             await stack.enter_async_context(_kept(database))
             for aside in database.set_aside:

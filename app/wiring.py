@@ -32,7 +32,6 @@ from app.upkeep import sweep
 from app.web import access, ahead, connection
 from app.web.app import create
 from app.web.places import Uploads
-from app.web.recent import Recent
 from app.web.state import State
 from app.workers import Workers
 
@@ -109,7 +108,6 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
                     "tools": opened,
                     "policy": policy,
                     "uploads": Uploads(settings.max_uploads),
-                    "videos": Recent(),
                     "room": ahead.Room(settings.parts_ahead),
                 }
         except Exception as error:

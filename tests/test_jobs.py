@@ -14,7 +14,7 @@ import pytest
 from app import jobs, makers
 from app.extent import Extent, Extents, Span, joined
 from app.index import Index, renditions
-from app.index.extents import Located
+from app.index.located import Located
 from app.storage.stream import read_all, stream
 from app.tools import Tools
 from app.video import confined

@@ -10,7 +10,7 @@ from pathlib import Path
 from app import jobs
 from app.dicom.scanner import Limits, Scanner
 from app.index import Index, extents, renditions
-from app.index.extents import Located
+from app.index.located import Located
 from app.index.renditions import Rendition
 from app.storage.local import LocalStorage
 from app.tools import Tools

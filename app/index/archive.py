@@ -12,7 +12,8 @@ from app.index.committer import Committer
 from app.index.connection import translated
 from app.index.journal import Journal
 from app.index.pending import Pending
-from app.index.pool import KeyMaker, Knobs, OwnConnection, Reader, reading
+from app.index.pool import OWN, KeyMaker, Knobs, OwnConnection, Reader, reading
+from app.index.videos import Videos
 
 
 class Turns:
@@ -38,6 +39,7 @@ class Index:
     upkeep: OwnConnection
     journal: Journal
     turns: Turns
+    videos: Videos
 
     async def ready(self) -> None:
         """Unavailable when the database does not answer now."""
@@ -52,7 +54,7 @@ async def opened(
 ) -> AsyncIterator[Index]:
     """The index over a migrated database, for as long as the block lasts."""
     knobs, journal = knobs or Knobs(), journal or Journal()
-    own = [OwnConnection(dsn, knobs) for _ in range(5)]
+    own = [OwnConnection(dsn, knobs) for _ in range(OWN)]
     async with reading(dsn, knobs) as reader:
         index = Index(
             reader=reader,
@@ -63,6 +65,7 @@ async def opened(
             upkeep=own[4],
             journal=journal,
             turns=Turns(),
+            videos=Videos(own[5]),
         )
         index.committer.start()
         try:
@@ -71,6 +74,7 @@ async def opened(
             await index.committer.close()
             try:
                 await index.pending.close()
+                await index.videos.close()
             finally:
                 for one in own:
                     await one.close()

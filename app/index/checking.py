@@ -1,6 +1,6 @@
 """Instances and renditions page by page, in the order of their ids, for those who check each of them."""
 
-# ruff: noqa: S608 - the columns of app.index.extents
+# ruff: noqa: S608 - the columns of app.index.located
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.index.archive import Index
-from app.index.extents import LOCATED, Located, located
+from app.index.located import LOCATED, Located, located
 
 _INSTANCES = f"""
 select {LOCATED} from instance i join series r on r.id = i.series_id join study s on s.id = i.study_id

@@ -7,33 +7,14 @@ from __future__ import annotations
 import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import asyncpg
 
 from app.errors import NotFound
 from app.index.archive import Index
+from app.index.located import LOCATED, Located, located
 
 PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """One stored instance and its object."""
-
-    instance_id: int
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    key: str
-    size: int
-    dataset_offset: int
-    dataset_sha256: bytes
-    prefix_sha256: bytes
-    number_of_frames: int
-    stored_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +35,6 @@ class PixelRow:
         """It lies in fragments."""
         return self.frame_bits == 0
 
-
-LOCATED = """i.id as instance_id, s.study_instance_uid, r.series_instance_uid, i.sop_instance_uid, i.sop_class_uid,
-    i.transfer_syntax_uid, i.object_key as key, i.size, i.dataset_offset, i.dataset_sha256, i.prefix_sha256,
-    i.number_of_frames, i.stored_at"""
 
 _INSTANCE = f"""
 select {LOCATED} from instance i join series r on r.id = i.series_id join study s on s.id = i.study_id
@@ -200,8 +177,3 @@ async def bulk(index: Index, instance_id: int, path: str) -> tuple[str, int, int
     """VR, offset and length of one bulk value; of encapsulated pixel data they span its items."""
     row = await index.reader.fetchrow(_BULK, instance_id, path)
     return None if row is None else (row["vr"], row["offset"], row["length"])
-
-
-def located(row: asyncpg.Record) -> Located:
-    """From a row that starts with LOCATED."""
-    return Located(*row[: len(Located.__slots__)])

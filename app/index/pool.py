@@ -24,6 +24,9 @@ _READER_SETTINGS = _SETTINGS | {"plan_cache_mode": "force_custom_plan"}
 _WRITER_SETTINGS = _SETTINGS | {"plan_cache_mode": "force_generic_plan"}
 
 
+OWN = 6  # connections beside the readers'
+
+
 @dataclass(frozen=True, slots=True)
 class Knobs:
     """How the index uses the database."""
@@ -104,6 +107,10 @@ class Reader:
             return await connection.fetchrow(statement, *arguments)
 
 
+async def _left_as_it_was(_connection: Connection) -> None:
+    """Readers change nothing of their session: tidying up after each would cost as much as what they asked."""
+
+
 @asynccontextmanager
 async def reading(dsn: str, knobs: Knobs) -> AsyncIterator[Reader]:
     """A pool of readers over a schema that this program knows."""
@@ -115,6 +122,7 @@ async def reading(dsn: str, knobs: Knobs) -> AsyncIterator[Reader]:
             timeout=knobs.connect_timeout_s,
             command_timeout=knobs.statement_timeout_s,
             server_settings=_READER_SETTINGS,
+            reset=_left_as_it_was,
         )
     try:
         reader = Reader(pool, knobs)

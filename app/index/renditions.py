@@ -1,6 +1,6 @@
 """Renditions: what is made from instances. The table is the queue, its unique key the single flight (design 8)."""
 
-# ruff: noqa: S608 - the columns of app.index.extents
+# ruff: noqa: S608 - the columns of app.index.located
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import orjson
 from app.extent import Span
 from app.index.archive import Index
 from app.index.connection import translated
-from app.index.extents import LOCATED, Located, located
+from app.index.located import LOCATED, Located, located
 from app.index.queue import MAKERS, MP4, NORMALISED, POSTER, QUEUE, STREAM, WAITING, queued
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Rows that an older scanner made, made again; they keep their ids, objects and renditions."""
 
-# ruff: noqa: S608 - the columns of app.index.extents
+# ruff: noqa: S608 - the columns of app.index.located
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.extent import Stored
 from app.index import described
 from app.index.archive import Index
 from app.index.connection import translated
-from app.index.extents import LOCATED, Located, located
+from app.index.located import LOCATED, Located, located
 from app.index.queue import NORMALISED, QUEUE, queued
 from app.index.rows import Row
 

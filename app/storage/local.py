@@ -20,7 +20,7 @@ from app.storage import keys, local_files
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import FULL, LocalUpload, Target
-from app.storage.protocol import SHORTER, Entry, Pieces
+from app.storage.protocol import SHORTER, Entry, Pieces, Slice
 from app.storage.room import Room
 
 T = TypeVar("T")
@@ -70,6 +70,11 @@ class LocalStorage:
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
 
+    @property
+    def files(self) -> Self | None:
+        """Itself, where the file system tells what is in memory: nobody may wait for a disk on the loop."""
+        return self if self._nowait else None
+
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread. The reserve is for records only."""
         temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
@@ -87,10 +92,7 @@ class LocalStorage:
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
-        file = self._files.get(key)
-        if file is None:
-            file = await self._reading(OpenFile, self._path(key))
-            self._files.put(key, file)
+        file = self._files.get(key) or await self._open_file(key)
         buffer = bytearray(length)
         view = memoryview(buffer)
         done = file.read_cached(buffer, offset) if self._nowait else 0
@@ -99,6 +101,11 @@ class LocalStorage:
         if done < length:
             raise Unavailable(SHORTER)
         return view
+
+    async def slice(self, key: str, offset: int, length: int) -> Slice | None:
+        """These bytes of the open file, when they are in memory."""
+        file = self._files.get(key) or await self._open_file(key)
+        return Slice(file, offset, length) if file.has_cached(offset, length) else None
 
     async def size(self, key: str) -> int:
         """The object's length."""
@@ -128,6 +135,11 @@ class LocalStorage:
         if await self._reading(self._has_room):
             return ""
         return "The storage has no room left: uploads are refused."
+
+    async def _open_file(self, key: str) -> OpenFile:
+        file = await self._reading(OpenFile, self._path(key))
+        self._files.put(key, file)
+        return file
 
     def _open(self) -> None:
         with _even_if_full():
@@ -178,7 +190,17 @@ class LocalStorage:
 
     async def _reading(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         with _reasons():
-            return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._readers, self._done, work, *arguments
+            )
+
+    def _done(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
+        try:
+            return work(*arguments)
+        except FileNotFoundError as error:
+            if self._temporary.is_dir():
+                raise
+            raise OSError(errno.ENODEV, "the folder itself is away") from error
 
 
 @contextmanager

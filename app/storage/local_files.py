@@ -12,6 +12,9 @@ NOWAIT: Final[int] = getattr(
 )  # Linux: fail with EAGAIN where the page cache does not have it
 
 
+_WINDOW: Final = 128 << 10  # what the kernel reads ahead by default: what is in memory is so in windows
+
+
 class OpenFile:
     """One object open for reading. Whoever reads holds it, and with the last holder it closes.
 
@@ -27,6 +30,20 @@ class OpenFile:
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._descriptor
+
+    def has_cached(self, offset: int, length: int) -> bool:
+        """Whether these bytes are there and in memory, as far as a look into each window tells."""
+        byte, last = [bytearray(1)], offset + length - 1
+        try:
+            return all(
+                os.preadv(self._descriptor, byte, at, NOWAIT) for at in (*range(offset, last, _WINDOW), last)
+            )
+        except OSError:  # as in read_cached
+            return False
 
     def read_cached(self, buffer: bytearray, offset: int) -> int:
         """Fill the buffer's beginning with what is in memory; never waits for the disk."""

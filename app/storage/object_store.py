@@ -69,6 +69,7 @@ class ObjectStorage:
     """`async with ObjectStorage(bucket) as storage`: objects below the bucket's prefix."""
 
     pieces: Final = Pieces(smallest=256 << 10, largest=1 << 20, ahead=True)
+    files: Final = None
 
     def __init__(
         self,

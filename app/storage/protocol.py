@@ -29,6 +29,32 @@ class Pieces:
     ahead: bool
 
 
+class File(Protocol):
+    """An open file; it stays open while somebody holds it."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Bytes of an open file that are in memory already: the kernel can send them without our seeing them."""
+
+    file: File
+    offset: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class Files(Protocol):
+    """Where objects are files, and can be asked what of them is in memory."""
+
+    async def slice(self, key: str, offset: int, length: int) -> Slice | None:
+        """These bytes, when all are in memory; None where they have to be read; `NotFound`, else `Unavailable`."""
+
+
 class Upload(AbstractAsyncContextManager["Upload"], Protocol):
     """An object on its way in; nobody sees it before the block that writes it has ended."""
 
@@ -56,6 +82,10 @@ class Storage(Protocol):
     @property
     def pieces(self) -> Pieces:
         """How it is best read."""
+
+    @property
+    def files(self) -> Files | None:
+        """How bytes are sent unread, if they can be."""
 
     def upload(self, key: str, expected: int | None = None) -> Upload:
         """Durable when the block ends; when it raises or is cancelled, nothing is left unless it `may_remain`.

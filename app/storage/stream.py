@@ -9,7 +9,7 @@ from typing import Final
 
 from app import units
 from app.extent import Extent, Extents, Prefixed, Units
-from app.storage.protocol import Pieces, Storage
+from app.storage.protocol import Files, Pieces, Slice, Storage
 from app.units import Page, Pages
 
 _AT_ONCE_S: Final = 0.005
@@ -18,6 +18,8 @@ _SHORT: Final = 4 << 20  # a range that a player fetches; it will take it
 _TURN: Final = 1 << 20
 _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another read
 
+_LONG: Final = 32 << 10  # copying less costs less than sending it apart
+_UNREAD: Final = 4  # as long as so many pieces: nobody holds what is not read
 # By immutable keys, so that it serves every storage and every viewer; 10 MB.
 _pages: Final = Pages(1024)
 
@@ -57,6 +59,30 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
             ahead.cancel()
 
 
+async def slices(
+    storage: Storage, files: Files, extents: Extents
+) -> AsyncGenerator[memoryview | Slice, None]:
+    """As `stream`, but what is in memory of a long extent is not read."""
+    runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
+    turn = 0
+    while extent := runs.head:
+        length = min(extent.length, _UNREAD * pace.piece)
+        piece: memoryview | Slice | None = None
+        if isinstance(extent, Extent) and length >= _LONG:
+            piece = await files.slice(extent.key, extent.offset, length)
+        if piece:
+            runs.advance(extent, length)
+        else:
+            piece = await reader.read(runs.next(pace.piece))
+        given, length = monotonic(), len(piece)
+        yield piece
+        pace.taken(length, monotonic() - given)
+        turn += length
+        if turn >= _TURN:
+            turn = 0
+            await asyncio.sleep(0)
+
+
 class _Pace:
     """How much to read at a time: large for a short range, and for who takes half a mebibyte at once.
 
@@ -92,6 +118,11 @@ class _Runs:
         self._extents: Iterator[Extent | Prefixed] = extents.parts()
         self._next = next(self._extents, None)
 
+    @property
+    def head(self) -> Extent | Prefixed | None:
+        """What is next."""
+        return self._next
+
     def next(self, piece: int) -> Run | Prefixed:
         if isinstance(self._next, Prefixed):
             return self._units(self._next, piece)
@@ -105,19 +136,20 @@ class _Runs:
             length = min(extent.length, room)
             run.append(Extent(extent.key, extent.offset, length))
             end = extent.offset + length
-            self._advance(extent, length)
+            self.advance(extent, length)
         return run
 
     def _units(self, extent: Prefixed, piece: int) -> Prefixed:
         length = min(piece, units.page_of(extent)[1])
-        self._advance(extent, length)
+        self.advance(extent, length)
         return extent.part(0, length)
 
     @staticmethod
     def _joins(extent: Extent, key: str, end: int) -> bool:
         return extent.key == key and 0 <= extent.offset - end <= _GAP
 
-    def _advance(self, extent: Extent | Prefixed, length: int) -> None:
+    def advance(self, extent: Extent | Prefixed, length: int) -> None:
+        """The beginning of the next extent was taken."""
         if length < extent.length:
             self._next = extent.part(length, extent.length - length)
         else:

@@ -13,9 +13,9 @@ from app.dicom import uids
 from app.errors import NotFound, Refused
 from app.extent import Stored
 from app.index import checking, ledger, removal, rows, sweeping
-from app.index.extents import Located
 from app.index.journal import Acknowledged
 from app.index.ledger import Ledger
+from app.index.located import Located
 from app.tools import Tools
 from app.upkeep import objects
 from app.upkeep.findings import Finding, Report

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from urllib.parse import unquote
 from app.errors import NotAcceptable
 
 ANY: Final = "*"
+_SHORT: Final = 1024  # as long is what browsers and viewers send
 _MOST: Final = 64  # elements that are looked at; no client names so many
 # One alternative for each kind of first character: linear for whatever is sent.
 _QUOTED: Final = r'"(?:\\.|[^"\\])*"?'
@@ -89,6 +91,11 @@ def asked(headers: Iterable[str], parameters: Iterable[str] = ()) -> tuple[Media
     """What the client accepts: the accept parameters, else the Accept headers, else everything."""
     text = ",".join(parameters)
     text = _UNESCAPED_PLUS.sub("+", text) if text else ",".join(headers)
+    return _ranges(text) if len(text) <= _SHORT else _ranges.__wrapped__(text)
+
+
+@lru_cache  # a client asks the same way for range after range
+def _ranges(text: str) -> tuple[MediaRange, ...]:
     if not text.strip():
         return (MediaRange(_EVERY_TYPE, multipart=False, q=1.0, transfer_syntaxes=(), codecs=()),)
     elements = (found[0] for found in islice(_ELEMENTS.finditer(text), _MOST))

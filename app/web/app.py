@@ -63,7 +63,13 @@ def by_method(**handlers: Handler) -> Handler:
     return handle
 
 
-DICOMWEB = [
+DICOMWEB = [  # tried in this order: what is asked for most comes first
+    Route(INSTANCE + "/rendered", rendered.instance, methods=["GET"]),
+    Route(INSTANCE + "/stream", rendered.stream, methods=["GET"]),
+    Route(INSTANCE + "/frames/{frames}", frames.frames, methods=["GET"]),
+    Route(INSTANCE + "/frames/{frame}/rendered", rendered.frame, methods=["GET"]),
+    Route(INSTANCE + "/frames/{frame}/thumbnail", rendered.thumbnail, methods=["GET"]),
+    Route(INSTANCE + "/bulkdata/{path:path}", bulkdata.bulkdata, methods=["GET"]),
     Route("/studies", by_method(GET=qido.studies, POST=stow.studies), methods=["GET", "POST"]),
     Route("/series", qido.series, methods=["GET"]),
     Route("/instances", qido.instances, methods=["GET"]),
@@ -75,12 +81,6 @@ DICOMWEB = [
         Route(f"{level}/thumbnail", rendered.thumbnail, methods=["GET"])
         for level in (STUDY, SERIES, INSTANCE)
     ),
-    Route(INSTANCE + "/rendered", rendered.instance, methods=["GET"]),
-    Route(INSTANCE + "/stream", rendered.stream, methods=["GET"]),
-    Route(INSTANCE + "/frames/{frames}", frames.frames, methods=["GET"]),
-    Route(INSTANCE + "/frames/{frame}/rendered", rendered.frame, methods=["GET"]),
-    Route(INSTANCE + "/frames/{frame}/thumbnail", rendered.thumbnail, methods=["GET"]),
-    Route(INSTANCE + "/bulkdata/{path:path}", bulkdata.bulkdata, methods=["GET"]),
 ]
 
 STORED: dict[str, dict[str, Handler]] = {

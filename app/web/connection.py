@@ -2,19 +2,23 @@
 
 ASGI can only close a connection, and closing waits until the client took what was written: for ever. And
 it tells of a client that left only to a task that waits for the message, which costs more than a short
-range. Our server protocol shows the transport, which knows at once.
+range. Our server protocol shows the transport, which knows at once, and sends files by itself (sendfile.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from starlette.types import Receive, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.web import sendfile
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 HEADER_BYTES: Final = 64 << 10  # of a request line and its fields
 HEADER_S: Final = 30.0  # in which they have to come
@@ -22,11 +26,8 @@ DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 _EXTENSION: Final = "reelweb.transport"
 
 
-# Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
-# as well, but the speed of a distant one too: it has to hold everything that is under way.
-UNSENT: Final = 128 << 10
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
-HELD: Final = 16 << 10
+HELD: Final = 2 << 10
 
 
 class Protocol(HttpToolsProtocol):
@@ -35,10 +36,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Bound what the kernel holds for a viewer that does not read."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(HELD)
-        listening = transport.get_extra_info("socket")
-        if hasattr(socket, "TCP_NOTSENT_LOWAT") and listening.family in {socket.AF_INET, socket.AF_INET6}:
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        transport.set_write_buffer_limits(HELD, 0)
+        sendfile.bound(transport, sendfile.UNSENT)
         self._await_header()
 
     def _await_header(self) -> None:
@@ -80,6 +79,11 @@ class Protocol(HttpToolsProtocol):
         self._await_header()
         super().on_message_begin()
         self.scope["extensions"] = {_EXTENSION: {"transport": self.transport}}
+        if self.scheme == "http":  # TLS has to see the bytes
+            self.scope["extensions"][sendfile.EXTENSION] = {}
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        super()._start_asgi_task(cycle, sendfile.with_files(cycle, app))
 
     def on_body(self, body: bytes) -> None:
         """What comes after the answer is read and thrown away, so that the client sees it; not for ever."""

@@ -7,9 +7,10 @@ client takes a part for the whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -19,14 +20,16 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.errors import ReelwebError
 from app.extent import Extents
-from app.storage.protocol import Storage
-from app.storage.stream import stream
-from app.web import multipart, ranges
+from app.storage.protocol import Slice, Storage
+from app.storage.stream import slices, stream
+from app.web import multipart, ranges, sendfile
 from app.web.connection import Client
 from app.web.ranges import Validators
 
 Body = Extents | bytes
-Pieces = AsyncGenerator[bytes | memoryview, None]
+Piece = bytes | memoryview | Slice
+Pieces = AsyncGenerator[Piece, None]
+Source = Callable[[Body], Pieces]
 
 _log = structlog.get_logger(__name__)
 STALL_S: Final = 60.0
@@ -69,7 +72,25 @@ class ExtentsResponse(Response):
         whole = answer.stop - answer.start == length
         part = body if whole else _cut(body, answer.start, answer.stop)
         sender = _Sender(scope, receive, send, self._stall_s)
-        await sender.run(self, _pieces(self._storage, part), answer.stop - answer.start)
+        await sender.run(self, _source(self._storage, scope)(part), answer.stop - answer.start)
+
+
+class UnmadeResponse(Response):
+    """What is known of a representation that nobody has to make: a HEAD's answer without the length, or a 304."""
+
+    def __init__(self, content_type: str, *, validators: Validators, headers: Mapping[str, str]) -> None:
+        self.status_code, self.background = 200, None
+        self._validators = validators
+        self.init_headers({**_HEADERS, "content-type": content_type, **headers})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answer = ranges.answer(scope["method"], Headers(scope=scope), 0, self._validators)
+        self.status_code = answer.status
+        self.headers.update(answer.headers)
+        if answer.status == HTTPStatus.OK:
+            del self.headers["content-length"]
+        await _send_head(self, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +130,8 @@ class MultipartResponse(Response):
             return
         parts = _each(self._parts) if isinstance(self._parts, Sequence) else self._parts
         sender = _Sender(scope, receive, send, self._stall_s)
-        await sender.run(self, _multipart_pieces(self._storage, parts, self._boundary), self._length)
+        pieces = _multipart_pieces(_source(self._storage, scope), parts, self._boundary)
+        await sender.run(self, pieces, self._length)
 
 
 class _Sender:
@@ -122,9 +144,9 @@ class _Sender:
     async def run(self, response: Response, pieces: Pieces, length: int | None) -> None:
         async with aclosing(pieces):
             # Read before the status is sent: an object that is gone is an error that the client can read.
-            self._first: bytes | memoryview | None = await anext(pieces, b"")
+            self._first: Piece | None = await anext(pieces, b"")
             await self._send(_start(response))
-            if len(self._first) == length:
+            if len(self._first) == length and not isinstance(self._first, Slice):
                 await self._send(_message(self._first, more=False))
                 return
             with self._client:
@@ -134,6 +156,8 @@ class _Sender:
         try:
             async with asyncio.timeout(self._stall_s) as stall:
                 await self._send_each(pieces, length, stall)
+        except ConnectionError:
+            await self._client.cut()  # so that the server takes this for the client's end, not for ours
         except (TimeoutError, ReelwebError) as error:
             reason = str(error) or "The client takes nothing."
             _log.warning("answer cut short", request_id=self._request_id, reason=reason)
@@ -143,16 +167,16 @@ class _Sender:
     async def _send_each(self, pieces: Pieces, length: int | None, stall: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
         piece, self._first = self._first, None  # a frame that kept it would keep it as long as the viewer
-        renewal, sent = loop.time(), 0
+        renewal, sent = loop.time() + self._stall_s / 4, 0
         while piece is not None:
             sent += len(piece)
             await self._send(_message(piece, more=sent != length))
             if sent == length:
                 return
-            await self._send(_DRAINED)
+            if not isinstance(piece, Slice):
+                await self._send(_DRAINED)
             if self._client.gone():
-                await self._client.cut()  # so that the server takes this for the client's end, not for ours
-                return
+                raise ConnectionResetError
             if loop.time() >= renewal:  # a new timer for each piece would cost more than the piece
                 renewal = loop.time() + self._stall_s / 4
                 stall.reschedule(loop.time() + self._stall_s)
@@ -160,8 +184,11 @@ class _Sender:
         await self._send(_LAST)
 
 
-def _message(body: bytes | memoryview, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": more}
+def _message(piece: Piece, *, more: bool) -> Message:
+    if isinstance(piece, Slice):
+        where = {"file": piece.file, "offset": piece.offset, "count": piece.length}
+        return {"type": sendfile.EXTENSION, **where, "more_body": more}
+    return {"type": "http.response.body", "body": piece, "more_body": more}
 
 
 # The server takes an empty message only when the one before has left its buffer: no second piece is held.
@@ -182,13 +209,20 @@ def _cut(body: Body, start: int, stop: int) -> Body:
     return body.slice(start, stop) if isinstance(body, Extents) else body[start:stop]
 
 
-async def _pieces(storage: Storage, body: Body) -> Pieces:
-    if isinstance(body, bytes):
-        yield body
-        return
-    async with aclosing(stream(storage, body)) as pieces:
-        async for piece in pieces:
-            yield piece
+def _source(storage: Storage, scope: Scope) -> Source:
+    """How pieces are had: out of files unread, where there are files and the server can send them."""
+    files = storage.files if sendfile.EXTENSION in scope.get("extensions", {}) else None
+
+    def source(body: Body) -> Pieces:
+        if isinstance(body, bytes):
+            return _one(body)
+        return slices(storage, files, body) if files else stream(storage, body)
+
+    return source
+
+
+async def _one(body: bytes) -> Pieces:
+    yield body
 
 
 async def _each(parts: Sequence[Part]) -> AsyncGenerator[Part, None]:
@@ -200,7 +234,7 @@ async def _headed(head: bytes, body: Pieces) -> Pieces:
     """The head goes out only when the body's first bytes were read."""
     async with aclosing(body):
         first = await anext(body, b"")
-        if len(first) > _JOINED:
+        if isinstance(first, Slice) or len(first) > _JOINED:
             yield head
             yield first
         else:
@@ -209,13 +243,13 @@ async def _headed(head: bytes, body: Pieces) -> Pieces:
             yield piece
 
 
-async def _multipart_pieces(storage: Storage, parts: AsyncGenerator[Part, None], boundary: str) -> Pieces:
+async def _multipart_pieces(source: Source, parts: AsyncGenerator[Part, None], boundary: str) -> Pieces:
     first = True
     async with aclosing(parts):
         async for part in parts:
             head = multipart.opening(boundary, part.content_type, part.location, first=first)
             first = False
-            async with aclosing(_headed(head, _pieces(storage, part.body))) as pieces:
+            async with aclosing(_headed(head, source(part.body))) as pieces:
                 async for piece in pieces:
                     yield piece
     yield multipart.closing(boundary)

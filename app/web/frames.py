@@ -12,7 +12,7 @@ from app import render, retrieve
 from app.dicom import transfer_syntax
 from app.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN
 from app.errors import BadRequest
-from app.index.extents import Located
+from app.index.located import Located
 from app.web import accept
 from app.web.accept import Offer
 from app.web.extents import ExtentsResponse, MultipartResponse, Part

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import time
+from functools import cache
 from http import HTTPStatus
 
 import structlog
@@ -24,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from app.errors import where
+from app.web import sendfile
 from app.web.problems import problem
 
 log = structlog.get_logger("reelweb.request")
@@ -103,6 +105,8 @@ class _Seen:
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id), _NOSNIFF]
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
+        elif message["type"] == sendfile.EXTENSION:
+            self.size += message["count"]
         await self._send(message)
 
 
@@ -126,12 +130,19 @@ def _path(scope: Scope) -> str:
     return str(scope["route"].path_format)
 
 
+@cache
+def _figures(method: str, route: str, status: int) -> tuple[Counter, Histogram, Counter]:
+    """What counts such requests: as many as there are handlers, methods and statuses."""
+    return REQUESTS.labels(method, route, str(status)), SECONDS.labels(route), BYTES.labels(route)
+
+
 def _report(scope: Scope, seen: _Seen, seconds: float) -> None:
     route = _route(scope)
     method = scope["method"] if scope["method"] in METHODS else "other"
-    REQUESTS.labels(method, route, str(seen.status or 0)).inc()
-    SECONDS.labels(route).observe(seconds)
-    BYTES.labels(route).inc(seen.size)
+    requests, took, sent = _figures(method, route, seen.status or 0)
+    requests.inc()
+    took.observe(seconds)
+    sent.inc(seen.size)
     log.info(
         "request",
         request_id=scope["request_id"],

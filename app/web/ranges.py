@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from app.errors import ReelwebError
@@ -43,8 +44,13 @@ class Validators:
         """As they are sent."""
         headers = {"ETag": self.etag} if self.etag else {}
         if self.modified:
-            headers["Last-Modified"] = format_datetime(self.modified.astimezone(UTC), usegmt=True)
+            headers["Last-Modified"] = _http_date(self.modified)
         return headers
+
+
+@lru_cache
+def _http_date(date: datetime) -> str:
+    return format_datetime(date.astimezone(UTC), usegmt=True)
 
 
 @dataclass(frozen=True, slots=True)

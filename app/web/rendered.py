@@ -14,7 +14,7 @@ from starlette.responses import Response
 from app import __version__, render, retrieve
 from app.dicom import sop_class, transfer_syntax
 from app.errors import BadRequest
-from app.index.extents import Located
+from app.index.located import Located
 from app.pixels import encode
 from app.pixels.encode import Viewport
 from app.pixels.image import MAX_PIXELS, Function, Window
@@ -23,8 +23,9 @@ from app.render import Video
 from app.web import accept
 from app.web.accept import Offer
 from app.web.bulkdata import INERT
-from app.web.extents import ExtentsResponse
+from app.web.extents import ExtentsResponse, UnmadeResponse
 from app.web.frames import parse as parse_frames
+from app.web.ranges import is_unchanged
 from app.web.state import Request, accepted, root
 from app.web.wado import VARY, validators
 
@@ -47,13 +48,14 @@ SMALL: Final = 256
 
 async def instance(request: Request) -> Response:
     """The video, the document, or the instance's first frame."""
-    recent = request.state["videos"].get(_named(request))
-    located = recent[0] if recent else await _located(request)
+    tools, path = request.state["tools"], request.path_params
+    found = await retrieve.playable(tools, path["study"], path["series"], path["instance"])
+    located = found.located
     offer = accept.choose(accepted(request), _offers(located)).offer
     if offer is MPEG2:
         return await _as_it_is(request, located)
     if offer in {MP4, HEVC}:
-        video = recent[1] if recent else await _video(request, located)
+        video = await render.video(tools, found)
         offer = accept.choose(accepted(request), _as_coded(video)).offer
         if offer.media_type.startswith("video/"):
             return _played(request, located, video)
@@ -105,17 +107,6 @@ def _as_coded(video: Video) -> tuple[Offer, ...]:
     """What may be had of a video, by how its pictures are coded and not by what the data set says."""
     codecs = video.media_type.partition('codecs="')[2].rstrip('"')
     return (replace(MP4, codecs=codecs), HEVC, *PICTURES) if codecs else (replace(MP4, codecs=AVC), *PICTURES)
-
-
-def _named(request: Request) -> tuple[str, ...]:
-    path = request.path_params
-    return path["study"], path["series"], path["instance"]
-
-
-async def _video(request: Request, located: Located) -> Video:
-    video = await render.video(request.state["tools"], located)
-    request.state["videos"].put(_named(request), (located, video), video.extents.count)
-    return video
 
 
 def _played(request: Request, located: Located, video: Video) -> Response:
@@ -170,10 +161,12 @@ async def _document(request: Request, located: Located) -> Response:
 async def _picture(request: Request, located: Located, number: int, asked: Options) -> Response:
     tools = request.state["tools"]
     version = sha256(f"{__version__} {number} {asked}".encode()).hexdigest()[:16]
+    tag = validators(located, version)
+    if request.method == "HEAD" or is_unchanged(request.headers, tag):
+        await render.source(tools, located, number)
+        return UnmadeResponse(asked.media_type, validators=tag, headers=VARY)
     data = await render.picture(tools, located, number, asked)
-    return ExtentsResponse(
-        tools.storage, data, asked.media_type, validators=validators(located, version), headers=VARY
-    )
+    return ExtentsResponse(tools.storage, data, asked.media_type, validators=tag, headers=VARY)
 
 
 def options(query: QueryParams, media_type: str, viewport: Viewport | None = None) -> Options:

@@ -6,14 +6,11 @@ from typing import TypedDict
 
 from starlette.requests import Request as _Request
 
-from app.index.extents import Located
-from app.render import Video
 from app.tools import Tools
 from app.web import access
 from app.web.accept import MediaRange, asked
 from app.web.ahead import Room
 from app.web.places import Uploads
-from app.web.recent import Recent
 
 
 class State(TypedDict):
@@ -22,7 +19,6 @@ class State(TypedDict):
     tools: Tools
     policy: access.Policy
     uploads: Uploads
-    videos: Recent[tuple[Located, Video]]
     room: Room
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app import retrieve
 from app.errors import NotAcceptable, NotFound
-from app.index.extents import Located
+from app.index.located import Located
 from app.web import accept
 from app.web.accept import ANY, Choice, Offer
 from app.web.extents import ExtentsResponse, MultipartResponse, Part

@@ -71,8 +71,7 @@ async def counted(index: Index) -> AsyncIterator[list[str]]:
     statements: list[str] = []
 
     def heard(record: Any) -> None:
-        if not record.query.startswith("SELECT pg_advisory_unlock_all"):  # the pool tidying up
-            statements.append(record.query)
+        statements.append(record.query)
 
     holders = index.reader._pool._holders  # type: ignore[attr-defined] # asyncpg has no other way to count
     open_ones = [one._con for one in holders if one._con]

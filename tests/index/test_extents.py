@@ -14,6 +14,7 @@ from app.dicom.scanner import Bulk, Pixels
 from app.errors import NotFound
 from app.index import Index, extents
 from app.index.connection import Connection
+from app.index.located import Located
 from tests.index import scans
 from tests.index.scans import counted, element
 
@@ -32,7 +33,7 @@ def encapsulated(lengths: list[int], starts: list[int] | None = None) -> Pixels:
     return Pixels("7FE00010", "OB", 492, at, number, 0, packed, frame_starts, sum(lengths), "")
 
 
-async def located(index: Index, sop: str = "1.9") -> extents.Located:
+async def located(index: Index, sop: str = "1.9") -> Located:
     return await extents.instance(index, "1.2.3", "1.2.3.4", sop)
 
 

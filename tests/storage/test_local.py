@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import FailureReason, NoRoom, Refused, Unavailable
+from app.errors import FailureReason, NoRoom, NotFound, Refused, Unavailable
 from app.storage import folders, keys, local_files
 from app.storage.local import LocalStorage
 from app.storage.protocol import put
@@ -233,6 +233,25 @@ async def test_a_folder_that_went_away_is_unavailable(local: LocalStorage) -> No
     local._temporary.rmdir()
     with pytest.raises(Unavailable):
         await local.check()
+
+
+async def test_an_object_is_not_missing_while_the_folder_is_away(local: LocalStorage) -> None:
+    """Nobody is told that something does not exist because its disk is not mounted; nor that it was removed."""
+    key, other = keys.new(), keys.new()
+    await put(local, key, b"x")
+    away = local._root.with_name("away")
+    local._root.rename(away)
+    for work in (local.read(other, 0, 1), local.read(key, 0, 1), local.size(key), local.delete(key)):
+        with pytest.raises(Unavailable):
+            await work
+    local._root.mkdir()  # as an empty mount point
+    with pytest.raises(Unavailable):
+        await local.read(key, 0, 1)
+    local._root.rmdir()
+    away.rename(local._root)
+    assert bytes(await local.read(key, 0, 1)) == b"x"
+    with pytest.raises(NotFound):
+        await local.read(other, 0, 1)
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system here")

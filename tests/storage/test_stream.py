@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from app.errors import NotFound, Unavailable
 from app.extent import Extent, Extents
 from app.storage import keys
 from app.storage.local import LocalStorage
-from app.storage.protocol import Storage, put
-from app.storage.stream import stream
+from app.storage.protocol import Slice, Storage, put
+from app.storage.stream import slices, stream
 
 A, B = "objects/aa/aa/a", "objects/bb/bb/b"
 DATA = {A: os.urandom(5_000_000), B: os.urandom(100_000)}
@@ -30,6 +31,20 @@ async def read(storage: Storage, extents: Extents) -> bytes:
 
 def bytes_of(extents: Extents) -> bytes:
     return b"".join(DATA[at.key][at.offset : at.offset + at.length] for at in extents)
+
+
+async def sent(storage: Storage, extents: Extents) -> bytes:
+    """As a server that can send files has them."""
+    if storage.files is None:
+        return await read(storage, extents)
+    pieces = slices(storage, storage.files, extents)
+    return b"".join([whole(piece) async for piece in pieces])
+
+
+def whole(piece: memoryview | Slice) -> bytes:
+    if isinstance(piece, Slice):
+        return os.pread(piece.file.fileno(), piece.length, piece.offset)
+    return bytes(piece)
 
 
 any_extent = st.one_of(
@@ -55,10 +70,11 @@ async def test_a_range_of_the_stream_is_that_slice_of_the_whole(
     filled: Storage, extents: list[Extent], cut: tuple[int, int]
 ) -> None:
     """Whatever lies where, in whatever order and however short."""
-    whole = bytes_of(Extents(extents))
-    start, stop = sorted(at % (len(whole) + 1) for at in cut)
-    assert await read(filled, Extents(extents)) == whole
-    assert await read(filled, Extents(extents).slice(start, stop)) == whole[start:stop]
+    expected = bytes_of(Extents(extents))
+    start, stop = sorted(at % (len(expected) + 1) for at in cut)
+    for had in (read, sent):
+        assert await had(filled, Extents(extents)) == expected
+        assert await had(filled, Extents(extents).slice(start, stop)) == expected[start:stop]
 
 
 async def test_pieces_grow_while_they_are_taken_at_once(filled: Storage) -> None:
@@ -88,6 +104,31 @@ async def test_a_short_range_is_one_piece(filled: Storage) -> None:
     for length in (1, 200_000, filled.pieces.largest):
         sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 5, length)]))]
         assert sizes == [length]
+
+
+async def test_what_is_in_memory_is_not_read(local: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long extents that are there; what is short, or on the disk, is read as ever."""
+    if not local.files:  # its file system does not tell
+        assert not local._nowait
+        return
+    for key, data in DATA.items():
+        await put(local, key, data)
+    extents = Extents([Extent(A, 5, 3_000_000), Extent(B, 0, 2000), Extent(B, 3000, 2000)])
+    kinds = [type(piece) async for piece in slices(local, local.files, extents)]
+    assert set(kinds[:-1]) == {Slice}
+    assert kinds[-1] is memoryview
+    preadv = os.preadv
+
+    def cold(descriptor: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        if flags and offset >= 1_200_000:
+            raise BlockingIOError(errno.EAGAIN, "cold")
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", cold)
+    pieces = [piece async for piece in slices(local, local.files, extents)]
+    assert {type(piece) for piece in pieces[:2]} == {Slice, memoryview}
+    assert all(len(piece) <= local.pieces.largest for piece in pieces if isinstance(piece, memoryview))
+    assert b"".join(map(whole, pieces)) == bytes_of(extents)
 
 
 async def test_fragments_are_read_together(filled: Storage) -> None:

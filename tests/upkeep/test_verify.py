@@ -12,7 +12,8 @@ import pytest
 
 from app import store
 from app.index.connection import Connection
-from app.index.extents import Located, instances
+from app.index.extents import instances
+from app.index.located import Located
 from app.storage import keys
 from app.storage.protocol import put
 from app.tools import Tools

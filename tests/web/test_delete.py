@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import cluster, make
+from tests import cluster, make, make_video
 from tests.web import doors
 from tests.web.doors import Archive
 
@@ -65,6 +65,16 @@ def test_an_address_that_does_not_fit_removes_nothing(archive: Archive) -> None:
     other, _, _ = some(archive)
     doors.is_problem(delete(instances[0].replace(study, other)), 404)
     assert doors.get(instances[0], headers={"Accept": "application/dicom"}).status_code == 200
+
+
+def test_a_video_that_was_deleted_is_gone_at_once(archive: Archive, tmp_path: Path) -> None:
+    """Also for those who had asked for it a moment ago."""
+    (address,) = doors.stored(archive.root, make_video.instance(tmp_path / "v.dcm").path.read_bytes())
+    some_bytes = {"Range": "bytes=0-99"}
+    for _ in range(2):
+        assert doors.get(f"{address}/rendered", headers=some_bytes).status_code == 206
+    assert delete(address).status_code == 204
+    doors.is_problem(doors.get(f"{address}/rendered", headers=some_bytes), 404)
 
 
 def test_what_was_deleted_can_be_stored_again(archive: Archive) -> None:

@@ -21,7 +21,7 @@ from app.errors import NotFound
 from app.extent import Extent, Extents
 from app.storage.local import LocalStorage
 from app.storage.object_store import ObjectStorage
-from app.storage.protocol import Storage, put
+from app.storage.protocol import Slice, Storage, put
 from app.web.connection import Protocol
 from app.web.extents import ExtentsResponse, MultipartResponse, Part
 from app.web.multipart import Reader
@@ -44,13 +44,15 @@ VALIDATORS = Validators('"v1"')
 Answer = Callable[[Request], Response]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["nowait", "threads", "s3"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     """What is served lies in a folder, or in S3."""
     kept: LocalStorage | ObjectStorage = LocalStorage(tmp_path)
     if request.param == "s3":
         kept = object_storage(request.getfixturevalue("bucket"))
     async with kept as opened:
+        if isinstance(opened, LocalStorage):
+            opened._nowait = opened._nowait and request.param == "nowait"
         for key, data in DATA.items():
             await put(opened, key, data)
         yield opened
@@ -123,25 +125,35 @@ async def raw(
 
 
 class Counted(LocalStorage):
-    """Counts the bytes read, and fails once `fails_after` of them were."""
+    """Counts the bytes read or handed out to be sent, and fails once `fails_after` of them were."""
 
     total = 0
     fails_after = 1 << 60
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
+        self._count(length)
+        return await super().read(key, offset, length)
+
+    async def slice(self, key: str, offset: int, length: int) -> Slice | None:
+        found = await super().slice(key, offset, length)
+        if found:
+            self._count(length)
+        return found
+
+    def _count(self, length: int) -> None:
         if self.total >= self.fails_after:
             raise NotFound("gone")
         self.total += length
-        return await super().read(key, offset, length)
 
 
 BIG = 200_000_000
 
 
-@pytest.fixture
-async def big(tmp_path: Path) -> AsyncIterator[Counted]:
-    """An object that no kernel buffer swallows whole."""
+@pytest.fixture(params=["nowait", "threads"])
+async def big(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Counted]:
+    """An object that no kernel buffer swallows whole; sent unread, and from a file system that cannot tell."""
     async with Counted(tmp_path) as opened:
+        opened._nowait = opened._nowait and request.param == "nowait"
         await put(opened, "objects/big", b"x")
         os.truncate(tmp_path / "objects/big", BIG)
         yield opened

@@ -248,3 +248,14 @@ def test_an_instance_has_the_same_tag_after_a_restart(empty: str, tmp_path: Path
     with doors.serving(empty, tmp_path) as archive:
         again = get(f"{archive.root}{url.partition('/dicom-web')[2]}", "application/dicom").headers
     assert (again["etag"], again["last-modified"]) == (first["etag"], first["last-modified"])
+
+
+def test_while_the_storage_is_away_nothing_is_called_missing(empty: str, tmp_path: Path) -> None:
+    """A disk that is not mounted is a 503: what is told to be missing may be forgotten for ever."""
+    with doors.serving(empty, tmp_path / "data") as archive:
+        (address,) = doors.stored(archive.root, make.instance())
+        storage = tmp_path / "data" / "storage"
+        storage.rename(tmp_path / "away")
+        doors.is_problem(doors.get(address, headers={"Accept": "application/dicom"}), 503)
+        (tmp_path / "away").rename(storage)
+        assert doors.get(address, headers={"Accept": "application/dicom"}).status_code == 200

@@ -1,0 +1,183 @@
+"""Files straight from the page cache to the socket: ASGI's extension `http.response.zerocopysend`.
+
+uvloop has no sendfile and lets nobody else wait for its sockets. So the kernel is given what it takes at once;
+when it takes no more, the next few bytes go through the transport, and with them the waiting for the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from app.errors import Unavailable
+from app.storage.protocol import SHORTER
+
+if TYPE_CHECKING:
+    from starlette.types import Message
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+
+EXTENSION: Final = "http.response.zerocopysend"
+NUDGE: Final = 4 << 10  # through the transport, which then waits: more than it takes without holding us back
+TURN: Final = 1 << 20  # then it is somebody else's
+# Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
+# as well, but the speed of a distant one too: it has to hold everything that is under way.
+UNSENT: Final = 128 << 10
+UNSENT_FAST: Final = 512 << 10  # for who takes it at once: fewer turns, and none of it is a copy
+_AT_ONCE_S: Final = 0.005
+
+
+def bound(transport: asyncio.Transport, unsent: int) -> None:
+    """Bound what the kernel holds for a viewer that does not read."""
+    ours = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_NOTSENT_LOWAT") and ours.family in {socket.AF_INET, socket.AF_INET6}:
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+
+
+def with_files(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """The application, answering this request with an `Answer`; cancelled, at a stop, it ends the connection."""
+
+    async def answered(scope: Scope, _receive: ASGIReceiveCallable, _send: ASGISendCallable) -> None:
+        try:
+            await app(scope, cycle.receive, cast("ASGISendCallable", Answer(cycle).send))
+        except asyncio.CancelledError:
+            cycle.disconnected = True  # to uvicorn this is the client's end: it has nothing to tell
+            cycle.transport.abort()  # closing would wait for a client that does not read
+
+    return answered
+
+
+class Answer:
+    """The sending side of one request: uvicorn's, and files besides.
+
+    The head waits for what comes first, as ASGI wants it, so that it shares a segment with a file's beginning.
+    """
+
+    __slots__ = ("_cycle", "_start", "_transport", "_unsent")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._start: Any = None
+        self._unsent = UNSENT
+
+    async def send(self, message: Message) -> None:
+        """Take one of ASGI's messages; raises ConnectionError when the client of a file is gone."""
+        kind = message["type"]
+        if kind == "http.response.start" and not self._cycle.response_started:
+            self._start = message
+        elif kind == EXTENSION:
+            await self._send_file(message)
+        else:
+            start, self._start = self._start, None
+            if start:
+                await self._cycle.send(start)
+            await self._cycle.send(cast("Any", message))
+
+    async def _send_file(self, message: Message) -> None:
+        cycle, (file, offset, count) = self._cycle, _asked(message)
+        head = await self._head()
+        if cycle.chunked_encoding:
+            head += b"%x\r\n" % count
+        elif cycle.scope["method"] != "HEAD":
+            if count > cycle.expected_content_length:
+                raise RuntimeError("a file is longer than Content-Length")
+            cycle.expected_content_length -= count
+        if cycle.scope["method"] == "HEAD":
+            self._transport.write(head)
+        else:
+            await self._pour(head, file, offset, count)
+            if cycle.chunked_encoding:
+                self._transport.write(b"\r\n")
+        if not message.get("more_body", False):
+            await cycle.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _head(self) -> bytes:
+        """What uvicorn would write for the start, if it is still to be written."""
+        start, self._start = self._start, None
+        if not start:
+            return b""
+        kept = _Kept()
+        self._cycle.transport = kept
+        try:
+            await self._cycle.send(start)
+        finally:
+            self._cycle.transport = self._transport
+        return kept.written
+
+    async def _pour(self, head: bytes, file: int, offset: int, count: int) -> None:
+        """Head and file at the client's pace."""
+        end, turn = offset + count, 0
+        if not self._push(head):
+            self._transport.write(head)
+        while offset < end:
+            if self._cycle.disconnected or self._transport.is_closing():
+                raise ConnectionResetError
+            sent = self._sent(file, offset, min(end - offset, TURN))
+            offset, turn = offset + sent, turn + sent
+            if offset < end and sent < TURN:
+                piece = os.pread(file, min(end - offset, NUDGE), offset)
+                if not piece:
+                    raise Unavailable(SHORTER)
+                self._transport.write(piece)
+                offset, turn = offset + len(piece), turn + len(piece)
+            if offset < end and self._cycle.flow.write_paused:
+                await self._drained()
+                turn = 0
+            elif turn >= TURN:
+                await asyncio.sleep(0)
+                turn = 0
+
+    async def _drained(self) -> None:
+        """Wait for the client, and see how long it takes."""
+        loop, held = asyncio.get_running_loop(), self._unsent
+        began = loop.time()
+        await self._cycle.flow.drain()
+        self._unsent = UNSENT_FAST if loop.time() - began < _AT_ONCE_S else UNSENT
+        if self._unsent != held and not self._transport.is_closing():
+            bound(self._transport, self._unsent)
+
+    def _sent(self, file: int, offset: int, count: int) -> int:
+        """How much of it the kernel took; nothing while the transport holds what comes before."""
+        if self._transport.get_write_buffer_size():
+            return 0
+        try:
+            return os.sendfile(self._transport.get_extra_info("socket").fileno(), file, offset, count)
+        except BlockingIOError:
+            return 0
+
+    def _push(self, head: bytes) -> bool:
+        """Whether the kernel has the head and waits for the file to go with it."""
+        if not head or self._transport.get_write_buffer_size():
+            return not head
+        theirs = self._transport.get_extra_info("socket")
+        borrowed = socket.socket(theirs.family, theirs.type, theirs.proto, theirs.fileno())
+        try:
+            sent = borrowed.send(head, socket.MSG_MORE)
+        except OSError:  # the transport will meet it too
+            return False
+        finally:
+            borrowed.detach()
+        if sent < len(head):
+            self._transport.write(head[sent:])
+        return True
+
+
+def _asked(message: Message) -> tuple[int, int, int]:
+    """Descriptor, offset and count; untold they are the file's position and all that follows it."""
+    file = message["file"].fileno()
+    offset = message.get("offset")
+    offset = os.lseek(file, 0, os.SEEK_CUR) if offset is None else offset
+    count = message.get("count")
+    return file, offset, os.fstat(file).st_size - offset if count is None else count
+
+
+class _Kept(asyncio.Transport):
+    """Takes what is written."""
+
+    written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
