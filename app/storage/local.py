@@ -81,14 +81,14 @@ class LocalStorage:
         minds = () if key.startswith("journal/") else (self._mind_room,)
         return LocalUpload(key, Target(temporary, final, self._folders, *minds), self._writers)
 
-    async def admit(self, expected: int) -> None:
-        """Raise `NoRoom` when so many bytes would reach what is to stay free."""
+    async def admit(self) -> None:
+        """Raise `NoRoom` when only the reserve is left; asked of the disk once a second."""
         now = asyncio.get_running_loop().time()
         if now > self._stale:
             self._left = await self._reading(self._room.left, self._root)
             self._stale = now + _FRESH_S
-        if self._left <= expected:
-            raise NoRoom("The storage has no room left for a body of this length.")
+        if self._left <= 0:
+            raise NoRoom("The storage has no room left.")
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""

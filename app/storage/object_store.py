@@ -99,7 +99,7 @@ class ObjectStorage:
         """An upload; small objects are one request."""
         return ObjectUpload(keys.checked(key), self, self._budget, self._hashers, expected)
 
-    async def admit(self, expected: int) -> None:
+    async def admit(self) -> None:
         """A bucket has room."""
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:

@@ -53,7 +53,7 @@ async def admit(request: Request, most: int | None) -> None:
     if length is None or length <= _SMALL:
         return  # whoever keeps it will tell, for each instance
     try:
-        await request.state["tools"].storage.admit(length)
+        await request.state["tools"].storage.admit()
     except NoRoom as error:
         raise Unavailable(str(error), 60) from error
 

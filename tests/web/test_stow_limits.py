@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import time
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from app import store
 from app.dicom.scanner import Scan, Scanner
+from app.storage.room import Room
 from tests import make
 from tests.web import doors
 from tests.web.doors import STORED, URL, Archive, reasons
@@ -142,12 +142,18 @@ def test_more_uploads_at_once_than_a_setting_allows_are_told_to_come_back(empty:
         assert answer_of.status_code == 200
 
 
-def test_a_body_that_would_fill_the_disk_is_refused_by_its_length(empty: str, tmp_path: Path) -> None:
-    found = os.statvfs(tmp_path)
-    with doors.serving(empty, tmp_path) as archive, doors.connected(archive.url) as connection:
-        answer = doors.spoken(connection, head_of(found.f_blocks * found.f_frsize))
+def test_a_full_disk_asks_for_no_large_body(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 before the first byte; a small one is read, and its instances are told."""
+    monkeypatch.setattr(Room, "left", lambda *_: 0)
+    with doors.serving(empty, tmp_path) as archive:
+        with doors.connected(archive.url) as connection:
+            answer = doors.spoken(connection, head_of(10 << 20))
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 60\r\n" in answer.lower()
+        told = post(archive, body(make.instance()))
+        assert (told.status_code, reasons(told)) == (503, [0xA700])
 
 
 def test_without_a_token_nothing_is_read(empty: str, tmp_path: Path) -> None:
