@@ -49,8 +49,9 @@ bench: setup
 
 FUZZ_SECONDS ?= 600
 
-fuzz: setup ## hostile bytes for the scanner; its finds go to fuzz/corpus
-	$(BIN)/python fuzz/scan.py fuzz/corpus -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -artifact_prefix=fuzz/
+fuzz: setup ## hostile bytes for the scanner and for the video's planners; finds go to fuzz/corpus
+	$(BIN)/python fuzz/scan.py fuzz/corpus/scan -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -artifact_prefix=fuzz/
+	$(BIN)/python fuzz/video.py fuzz/corpus/video -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=20 -artifact_prefix=fuzz/
 
 pins: setup ## compile both requirement files anew
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.txt

@@ -50,26 +50,22 @@ class Extents:
         """How many extents there are."""
         return len(self._extents)
 
-    @property
-    def stored(self) -> bool:
-        """Whether all of it lies in objects just as it is read: bytes that a kernel can send by itself."""
-        return all(isinstance(extent, Extent) for extent in self.parts())
-
     def parts(self) -> Iterator[Extent | Prefixed]:
         """What it is made of, in order."""
         return iter(self._extents)
 
     def __iter__(self) -> Iterator[Extent]:
-        """The extents of a stream that is `stored`."""
+        """The extents of a stream of which all lies in objects just as it is read."""
         for extent in self.parts():
             assert isinstance(extent, Extent)
             yield extent
 
     def slice(self, start: int, stop: int) -> Extents:
         """The bytes from `start` up to `stop`, clamped to the stream: O(log n) and what is taken."""
-        return Extents(self._between(max(start, 0), min(stop, self.length)))
+        return Extents(self.between(max(start, 0), min(stop, self.length)))
 
-    def _between(self, start: int, stop: int) -> Iterator[Extent | Prefixed]:
+    def between(self, start: int, stop: int) -> Iterator[Extent | Prefixed]:
+        """Its parts from `start` up to `stop`, which lie in it."""
         at = bisect_right(self._ends, start)
         while start < stop:
             extent = self._extents[at]

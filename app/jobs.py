@@ -165,17 +165,16 @@ async def _kept(tools: Tools, job: Job, make: Maker, work: _Work) -> None:
     """Its object is durable before the row tells of it."""
     key = await tools.index.pending.reserve(keys.rendition())
     size = job.located.size
+    upload = tools.storage.upload(key, 2 * size)
     try:
         # The more there is to read the longer it may take: the lease is renewed meanwhile.
-        async with (
-            asyncio.timeout(_PATIENCE_S + size / _SLOWEST),
-            tools.storage.upload(key, 2 * size) as upload,
-        ):
+        async with asyncio.timeout(_PATIENCE_S + size / _SLOWEST), upload:
             work.upload = upload
             made = await make(tools, job.located, work)
     except Exception:
-        with suppress(ReelwebError):
-            await tools.index.pending.drop([key])
+        if not upload.may_remain:
+            with suppress(ReelwebError):
+                await tools.index.pending.drop([key])
         raise
     # Should this raise, the row may tell of the object all the same: it stays, and the sweeper judges.
     if not await _told(tools, job, made, upload):

@@ -114,9 +114,18 @@ async def video(tools: Tools, located: Located) -> Video:
 async def _laid_out(tools: Tools, layout: Sequence[Span], sources: Mapping[str, Extents]) -> Extents:
     """The pieces of a rendition as one stream."""
     if [span.source for span in layout] == ["spans"]:
-        rows = sources["rendition"].slice(layout[0].offset, layout[0].offset + layout[0].length)
-        return Woven(await read_all(tools.storage, rows), sources)
+        return Woven(await _rows(tools, layout[0], sources["rendition"]), sources)
     return joined(sources[span.source].slice(span.offset, span.offset + span.length) for span in layout)
+
+
+async def _rows(tools: Tools, span: Span, own: Extents) -> bytes:
+    """Where the pieces of a long video lie: megabytes, which are read once and not for each of its ranges."""
+    (place,) = own.slice(span.offset, span.offset + span.length)
+    found = tools.rows.get(place.key)
+    if found is None:
+        found = await read_all(tools.storage, own.slice(span.offset, span.offset + span.length))
+        tools.rows.put(place.key, found)
+    return found
 
 
 async def _warnings(tools: Tools, located: Located) -> tuple[str, ...]:

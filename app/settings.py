@@ -148,6 +148,14 @@ class Settings(BaseSettings):
     scan_meta_bytes: ByteSize = Field(
         default=ByteSize(512 << 10), gt=0, description="Longest file meta information"
     )
+    upload_metadata_bytes: ByteSize = Field(
+        default=_mib(16), gt=0, description="Longest metadata of an instance that comes as DICOM JSON or XML"
+    )
+    upload_spool_bytes: ByteSize = Field(
+        default=ByteSize(64 << 30),
+        gt=0,
+        description="Most bytes of a request with metadata and bulk data apart, which wait below DATA_DIR",
+    )
     bulk_threshold: ByteSize = Field(
         default=ByteSize(1024), ge=0, description="Longer binary values become bulk data"
     )
@@ -155,7 +163,7 @@ class Settings(BaseSettings):
     # how long, how many
     workers: int = Field(default=1, ge=1, le=64, description="Web processes")
     parts_ahead: int = Field(
-        default=16,
+        default=8,
         ge=0,
         le=1000,
         description="Instances that a web process has read and not yet kept, beyond one in each request; "
@@ -163,6 +171,12 @@ class Settings(BaseSettings):
     )
     upload_idle_timeout_s: Seconds = Field(
         default=60, description="An upload that sends nothing for so long is ended"
+    )
+    upload_min_rate: int = Field(
+        default=500, ge=0, description="Bytes a second below which an upload is ended; 0: no limit"
+    )
+    max_uploads: int = Field(
+        default=256, ge=1, description="Uploads at once, in each web process; others get 503 with Retry-After"
     )
     write_timeout_s: Seconds = Field(
         default=60, description="A client that takes nothing for so long is dropped"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 import structlog
 
 from app.dicom import attributes, uids
 from app.dicom.scanner import Head, Scan, Scanner
-from app.errors import FailureReason, NoRoom, Refused, Unavailable, WarningReason
+from app.errors import FailureReason, NoRoom, ReelwebError, Refused, Unavailable, WarningReason
 from app.extent import Stored
 from app.index import removal
 from app.index.instances import Lost
@@ -49,7 +49,7 @@ async def instance(
         scan, stored = await _upload(tools, key, scanner, chunks, study, expected=expected)
         return await _commit(tools, scan, stored)
     except Refused as refusal:
-        return _refused(scanner.head, refusal)
+        return refused(scanner.head, refusal)
     except Unavailable as error:
         return Outcome(scanner.head, Refused(str(error), FailureReason.OUT_OF_RESOURCES), transient=True)
 
@@ -89,7 +89,8 @@ async def _upload(
                     size += len(chunk)
                     _bound(size, tools.max_instance_bytes)
                     await upload.write(chunk)
-            scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
+            with unforeseen():
+                scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
     except BaseException:
         if not upload.may_remain:
@@ -104,12 +105,27 @@ async def _scanned(
     """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
     told = False
     async for chunk in chunks:
-        for _ in scanner.steps(chunk):
-            await asyncio.sleep(0)  # no header, however hostile, holds the event loop
+        with unforeseen():
+            for _ in scanner.steps(chunk):
+                await asyncio.sleep(0)  # no header, however hostile, holds the event loop
         if not told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
             upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
             told = True
         yield chunk
+
+
+@contextmanager
+def unforeseen() -> Iterator[None]:
+    """A fault of ours costs the instance that met it, not its neighbours."""
+    try:
+        yield
+    except ReelwebError:
+        raise
+    except Exception as error:
+        log.error("failed", error=type(error).__name__)  # noqa: TRY400 - a text may quote a value
+        raise Refused(
+            "The server failed to process the instance.", FailureReason.PROCESSING_FAILURE
+        ) from error
 
 
 def _bound(size: int, most: int | None) -> None:
@@ -137,7 +153,7 @@ async def _commit(tools: Tools, scan: Scan, stored: Stored) -> Outcome:
         return Outcome(scan.head, again=True)
     if tools.on_conflict == "keep":
         return Outcome(scan.head, warning=WarningReason.ELEMENTS_DISCARDED)
-    return _refused(
+    return refused(
         scan.head,
         Refused(
             "Another instance is stored under this SOP Instance UID.", FailureReason.DUPLICATE_SOP_INSTANCE
@@ -151,7 +167,8 @@ async def _forget(tools: Tools, key: str) -> None:
     await tools.index.pending.drop([key])
 
 
-def _refused(head: Head | None, refusal: Refused) -> Outcome:
+def refused(head: Head | None, refusal: Refused) -> Outcome:
+    """A refusal as an outcome, with a line in the log."""
     log.info(
         "refused",
         reason=f"{refusal.reason:04X}",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from app.dicom.scanner import Limits
 from app.index import Index
 from app.storage.protocol import Storage
+from app.storage.spool import Spools
 from app.workers import Workers
+from app.woven import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +24,5 @@ class Tools:
     on_conflict: Literal["reject", "keep", "replace"] = "reject"
     max_instance_bytes: int | None = None
     rendition_wait_s: float = 5.0
+    spools: Spools = field(default_factory=Spools)
+    rows: Known = field(default_factory=Known)

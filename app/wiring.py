@@ -24,12 +24,14 @@ from app.storage import keys
 from app.storage.local import LocalStorage
 from app.storage.object_store import DEFAULT_REGION, Bucket, ObjectStorage
 from app.storage.protocol import Storage, put
+from app.storage.room import Room
 from app.storage.s3_multipart import Keys
+from app.storage.spool import Spools
 from app.tools import Tools
 from app.upkeep import sweep
-from app.web import access, connection
-from app.web.ahead import Room
+from app.web import access, ahead, connection
 from app.web.app import create
+from app.web.places import Uploads
 from app.web.recent import Recent
 from app.web.state import State
 from app.workers import Workers
@@ -103,8 +105,13 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
             async with tools(settings) as opened:
                 gc.collect()
                 gc.freeze()  # what lives as long as the process is never looked at again
-                room = Room(settings.parts_ahead)
-                yield {"tools": opened, "policy": policy, "videos": Recent(), "room": room}
+                yield {
+                    "tools": opened,
+                    "policy": policy,
+                    "uploads": Uploads(settings.max_uploads),
+                    "videos": Recent(),
+                    "room": ahead.Room(settings.parts_ahead),
+                }
         except Exception as error:
             failed(error)
             raise
@@ -135,6 +142,7 @@ async def tools(settings: Settings, *, rebuilds: bool = False) -> AsyncIterator[
             settings.on_conflict,
             settings.max_instance_bytes,
             settings.rendition_wait_s,
+            Spools(settings.data_dir / "spool", settings.upload_spool_bytes, Room(settings.disk_reserve)),
         )
 
 
@@ -172,6 +180,7 @@ def _limits(settings: Settings) -> Limits:
         value_bytes=settings.scan_value_bytes,
         bulk_threshold=settings.bulk_threshold,
         meta_bytes=settings.scan_meta_bytes,
+        metadata_bytes=settings.upload_metadata_bytes,
         normalise=True,
     )
 
@@ -192,6 +201,7 @@ def _policy(settings: Settings) -> access.Policy:
         settings.upload_idle_timeout_s,
         settings.write_timeout_s,
         settings.allow_delete,
+        settings.upload_min_rate,
     )
 
 

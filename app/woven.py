@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -13,6 +14,7 @@ from app.extent import Extent, Extents, Prefixed
 
 _NUMBER: Final = 6  # bytes: of where a piece is served, and of where it lies, doubled, and odd in the stream
 _ROW: Final = 2 * _NUMBER
+_KNOWN: Final = 64 << 20  # the rows of thirty hours with sound
 
 
 def packed(lengths: NDArray[np.int64], offsets: NDArray[np.int64], is_stream: NDArray[np.bool_]) -> bytes:
@@ -21,6 +23,28 @@ def packed(lengths: NDArray[np.int64], offsets: NDArray[np.int64], is_stream: ND
     places = np.append(offsets * 2 + is_stream, 0)
     words = np.stack([served, places], axis=1).astype("<u8")
     return words.view(np.uint8).reshape(-1, 2, 8)[:, :, :_NUMBER].tobytes()
+
+
+class Known:
+    """Rows that were read lately, by the key of their object, which never changes; together at most `limit` bytes."""
+
+    def __init__(self, limit: int = _KNOWN) -> None:
+        self._limit, self._size = limit, 0
+        self._rows: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, key: str) -> bytes | None:
+        """The rows, if they are still known."""
+        rows = self._rows.get(key)
+        if rows is not None:
+            self._rows.move_to_end(key)
+        return rows
+
+    def put(self, key: str, rows: bytes) -> None:
+        """Keep them; what was not asked for longest goes first."""
+        self._size += len(rows) - len(self._rows.pop(key, b""))
+        self._rows[key] = rows
+        while self._size > self._limit:
+            self._size -= len(self._rows.popitem(last=False)[1])
 
 
 class Woven(Extents):
@@ -56,13 +80,11 @@ class Woven(Extents):
         """The pieces, found while they are taken: O(log n) for the first."""
         at, stop = self._start, self._start + self.length
         row = bisect_right(range(self.count), at, key=self._served) - 1
+        own, stream, served = self._sources["rendition"], self._sources["stream"], self._served(row)
         while at < stop:
             place = self._number(row * _ROW + _NUMBER)
-            skip = at - self._served(row)
             row += 1
-            length = min(self._served(row), stop) - at
-            start = (place >> 1) + skip
-            yield from (
-                self._sources["stream" if place & 1 else "rendition"].slice(start, start + length).parts()
-            )
-            at += length
+            begin, served = (place >> 1) + at - served, self._served(row)
+            end = min(served, stop)
+            yield from (stream if place & 1 else own).between(begin, begin + end - at)
+            at = end

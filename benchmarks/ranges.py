@@ -1,7 +1,9 @@
 """206 answers from random positions of a virtual MP4, beside nginx serving the plain MP4 from the same disk.
 
 MB per CPU second of the processes that serve, PostgreSQL's included; whose turn it is alternates.
-python benchmarks/ranges.py [1] [2] [s3]    # workers; s3: objects in SeaweedFS, beside a plain loop of obstore
+python benchmarks/ranges.py [1] [2] [annexb] [s3]
+A number is that of workers; annexb: the same pictures as MP4 and as a bare stream, and how fast that is indexed;
+s3: objects in SeaweedFS, beside a plain loop of obstore.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ import psutil
 from obstore.store import S3Store
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from app.video import annexb
+from app.video.pace import Pace
 from benchmarks import nginx
 from benchmarks.serving import MIB, cpu, everything, serving
 from tests import make_video, seaweed
+from tests.make_video import Clip
 from tests.serving import ROOT, Server
 
 SIZES = (64 << 10, 256 << 10, 1 * MIB, 4 * MIB)
@@ -106,6 +111,38 @@ def beside_nginx(workers: int, folder: Path, video: Path) -> None:
             print(line(size, f"{workers} worker(s)", mine, its), flush=True)
 
 
+def bare_beside_mp4(folder: Path) -> None:
+    clip = Clip(width=1280, height=720, kilobits=8000, gop=48)
+    times = VIDEO_BYTES // make_video.stream(folder / "unit", clip).stat().st_size
+    containers: tuple[make_video.Container, ...] = ("mp4", "annexb")
+    made = {name: make_video.instance(folder / f"{name}.dcm", clip, name, times=times) for name in containers}
+    indexed(made["annexb"].stream)
+    with serving(1) as server, nginx.serving(folder) as (address, theirs):
+        urls = {name: stored(server, one.path) for name, one in made.items()}
+        lengths = {name: copied(url, folder / f"{name}.mp4") for name, url in urls.items()}
+        time.sleep(5)  # the rest is made
+        ours = everything(server.process.pid)
+        for size in SIZES:
+            mine, its = {name: Figures() for name in made}, Figures()
+            for _ in range(TURNS):
+                for name, url in urls.items():
+                    turn(mine[name], url, lengths[name], size, ours)
+                turn(its, f"{address}/annexb.mp4", lengths["annexb"], size, theirs)
+            for name, figures in mine.items():
+                print(line(size, name, figures, its), flush=True)
+
+
+def indexed(path: Path) -> None:
+    """How fast a bare stream is read through; it comes from memory."""
+    source, began = path.read_bytes(), time.process_time()
+    index = annexb.Index()
+    for start in range(0, len(source), 32 << 10):
+        index.feed(source[start : start + (32 << 10)])
+    annexb.planned(index.close(), Pace())
+    spent = time.process_time() - began
+    print(f"index of {len(source) / 1e6:.0f} MB: {len(source) / 1e6 / spent:.0f} MB/CPU s")
+
+
 def beside_obstore(folder: Path, video: Path) -> None:
     """Both read the same S3; it has other processes, which are not counted."""
     with seaweed.running() as s3:
@@ -136,24 +173,32 @@ def loop(figures: Figures, endpoint: str, length: int, size: int) -> None:
     figures.seconds, figures.cpu = figures.seconds + float(told[2]), figures.cpu + float(told[3])
 
 
-def within(work: Callable[[Path, Path], None]) -> None:
+def with_video(work: Callable[[Path, Path], None]) -> None:
+    def made(folder: Path) -> None:
+        make_video.large(folder / "video.dcm", VIDEO_BYTES)
+        work(folder, folder / "video.dcm")
+
+    within(made)
+
+
+def within(work: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="reelweb-ranges-", dir=ROOT.parent) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        video = folder / "video.dcm"
-        make_video.large(video, VIDEO_BYTES)
-        work(folder, video)
+        work(folder)
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["1", "2", "s3"]
-    if {"1", "2"} & set(wanted):
+    wanted = sys.argv[1:] or ["1", "2", "annexb", "s3"]
+    if {"1", "2", "annexb"} & set(wanted):
         print(f"{'range':>10}  {'':14} {'MB/CPU s':>8} {'nginx':>8}")
     for workers in (int(word) for word in wanted if word.isdigit()):
-        within(partial(beside_nginx, workers))
+        with_video(partial(beside_nginx, workers))
+    if "annexb" in wanted:
+        within(bare_beside_mp4)
     if "s3" in wanted:
         print(f"{'range':>10}  {'':14} {'MB/CPU s':>8} {'obstore':>8}")
-        within(beside_obstore)
+        with_video(beside_obstore)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,8 @@ class Figures:
         cpu_ms = median(turn.cpu / turn.instances for turn in self.turns) * 1e3
         database_ms = median(turn.database / turn.instances for turn in self.turns) * 1e3
         memory = max(turn.largest for turn in self.turns), max(turn.together for turn in self.turns)
-        digits = 0 if self.rate >= 10 else 2
         return (
-            f"{self.rate:.{digits}f}",
+            f"{self.rate:.0f}" if self.rate >= 10 else f"{self.rate:.3f}",
             f"{cpu_ms:.1f}{f' + {database_ms:.1f}' if database_ms else ''}",
             f"{memory[0] / MIB:.0f}, {memory[1] / MIB:.0f}",
         )
@@ -163,7 +162,7 @@ def one(server: Server, peer: Sequence[Side], turns: int) -> None:
         instance = stow_load.Large(path / "large.dcm", LARGE)
         dd = median(seconds_of_dd(instance.path, path) for _ in range(turns))
         sends = [partial(large, side.url, instance) for side in sides]
-        compare(f"folder, one of {instance.size / MIB:.0f} MiB (dd: {1 / dd:.2f})", sides, sends, turns)
+        compare(f"folder, one of {instance.size / MIB:.0f} MiB (dd: {1 / dd:.3f})", sides, sends, turns)
 
 
 def callbacks(folder: Path, seconds: float) -> None:

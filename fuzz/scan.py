@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import atheris
 
@@ -23,9 +23,10 @@ with atheris.instrument_imports(include=["app.dicom"]):
     from app.dicom.scanner import Limits, Pixels, Scan, Scanner
     from app.errors import Refused
 
+from fuzz.kept import run
+
 LIMITS = Limits(normalise=True, inflated_bytes=1 << 20, value_bytes=1 << 20, elements=10_000)
 KEPT = Path(__file__).with_name("corpus.zip")
-SEEDS = Path(__file__).with_name("seeds")
 WANTED = frozenset({"00100010", "00080060", "00081115", "00200013"})
 
 
@@ -94,38 +95,14 @@ def one(data: bytes) -> None:
         assert (again.json, again.bulk, again.pixels) == (whole.json, whole.bulk, whole.pixels)
 
 
-def plant(folder: Path) -> None:
-    """The kept corpus, and the objects that the tests make."""
+def seeds() -> Iterator[tuple[str, bytes]]:
+    """The objects that the tests make."""
     from tests.dicom.corpus import generated  # noqa: PLC0415 - pydicom is not instrumented
     from tests.dicom.test_normalise import made  # noqa: PLC0415
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if KEPT.exists():
-        with ZipFile(KEPT) as kept:
-            kept.extractall(folder)
     for file in [*generated(), *made()]:
-        (folder / f"seed-{file.name}").write_bytes(b"\7" + file.data)
-
-
-def keep(folder: Path) -> None:
-    """One archive of what was found, the same bytes for the same files."""
-    with ZipFile(KEPT, "w", ZIP_DEFLATED) as kept:
-        for path in sorted(folder.iterdir()):
-            kept.writestr(ZipInfo(path.name), path.read_bytes(), ZIP_DEFLATED)
-
-
-def main() -> None:
-    """Seeds first, then libFuzzer."""
-    if sys.argv[1:2] == ["--keep"]:
-        keep(Path(sys.argv[2]))
-        return
-    plant(SEEDS)
-    for folder in sys.argv[1:]:
-        if not folder.startswith("-"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-    atheris.Setup([*sys.argv, str(SEEDS)], one)
-    atheris.Fuzz()
+        yield file.name, b"\7" + file.data
 
 
 if __name__ == "__main__":
-    main()
+    run(one, KEPT, seeds)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app import woven
 from app.extent import Extent, Extents
-from app.woven import Woven
+from app.woven import Known, Woven
 
 PIECES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 200), st.booleans()), min_size=1, max_size=12)
 STORED = {"rendition": bytes(range(256)), "stream": bytes(255 - value for value in range(256))}
@@ -42,3 +42,18 @@ def test_places_beyond_the_largest_files_are_told() -> None:
     rows = woven.packed(np.array([5, 7]), np.array([far, 0]), np.array([True, False]))
     sources = {"stream": Extents([Extent("stream", 0, 1 << 47)]), "rendition": Extents([Extent("own", 0, 9)])}
     assert list(Woven(rows, sources).slice(0, 1)) == [Extent("stream", far, 1)]
+
+
+def test_rows_are_known_within_bounds() -> None:
+    """What was asked for last stays; what is larger than all may be is not kept."""
+    known = Known(limit=10)
+    known.put("a", b"1234")
+    known.put("b", b"1234")
+    assert known.get("a") == b"1234"
+    known.put("c", b"1234")
+    assert (known.get("a"), known.get("b"), known.get("c")) == (b"1234", None, b"1234")
+    known.put("a", b"123")
+    known.put("d", bytes(11))
+    assert [known.get(key) for key in "acd"] == [None] * 3
+    known.put("e", bytes(10))
+    assert known.get("e") == bytes(10)

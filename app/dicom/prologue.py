@@ -17,6 +17,7 @@ PREAMBLE: Final = 132
 _HEADER: Final = 8
 _WINDOW: Final = 4 << 10
 _TRANSFER_SYNTAX: Final = b"\x02\x00\x10\x00"
+_SOP_CLASS: Final = b"\x02\x00\x02\x00"
 _GROUP_LENGTH: Final = b"\x02\x00\x00\x00"
 _FIRST_OF_META: Final = b"\x02\x00\x00\x00UL\x04\x00"
 _VERSION: Final = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
@@ -31,6 +32,7 @@ class Prologue:
     def __init__(self, limits: Limits) -> None:
         self.syntax = ""
         self.offset: int | None = None
+        self.sop_class_uid = ""
         self.is_bare = False  # no file meta named the syntax: the first element did
         self._most = PREAMBLE + limits.meta_bytes
         self._held = bytearray()
@@ -91,6 +93,8 @@ class Prologue:
         if key == _TRANSFER_SYNTAX:
             self.syntax = uids.normalised(bytes(b[v : v + length]))
         elif has_vr and key != _GROUP_LENGTH:
+            if key == _SOP_CLASS:
+                self.sop_class_uid = uids.normalised(bytes(b[v : v + length]))
             self._elements.append(bytes(b[p : v + length]))
         self._at = v + length
         return True

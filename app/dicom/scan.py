@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Limits:
     """Bounds on what is read of a header, and the length above which a binary value is bulk data.
 
+    `metadata_bytes` bounds what comes of an instance as DICOM JSON or XML.
     `normalise` takes objects that must be inflated or byte-swapped to be served; `inflated_bytes` bounds what
     comes out of one, `inflation_ratio` how much of it an input byte may become beyond the first mebibytes.
     """
@@ -20,6 +21,7 @@ class Limits:
     bulk_threshold: int = 1024
     meta_bytes: int = 512 << 10
     json_bytes: int = 32 << 20
+    metadata_bytes: int = 16 << 20
     bulk_values: int = 100_000
     normalise: bool = False
     inflated_bytes: int = 4 << 30

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from app.dicom import frame_index, normalise, tags, transfer_syntax, uids
+from app.dicom import frame_index, normalise, sop_class, tags, transfer_syntax, uids
 from app.dicom.dataset import IDENTITY, Walker
 from app.dicom.normalise import Converter
 from app.dicom.prologue import Prologue
@@ -145,6 +145,7 @@ class Scanner:
         if not self._reader.finish():
             raise Refused(_TRUNCATED)
         if self.head is None:
+            self._mind_class()
             missing = next(name for tag, name in IDENTITY.items() if tag not in walker.known)
             raise Refused(f"The {missing} is missing.")
         assert self.dataset_offset is not None
@@ -158,6 +159,14 @@ class Scanner:
             size=self._size,
             normalised=self._converter is not None,
         )
+
+    def _mind_class(self) -> None:
+        """A DICOMDIR has file meta like any other file, and nothing that an instance needs."""
+        if self._prologue.sop_class_uid == sop_class.MEDIA_STORAGE_DIRECTORY:
+            raise Refused(
+                "A DICOMDIR tells which files there are and is no instance.",
+                FailureReason.SOP_CLASS_NOT_SUPPORTED,
+            )
 
     def _pixels(self, walker: Walker) -> Pixels | None:
         if walker.encapsulated is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.errors import NotAcceptable
@@ -27,31 +28,49 @@ class Codestream:
 
 
 def jpeg(data: bytes) -> Codestream:
-    """The header of a JPEG or JPEG-LS codestream (T.81 B.2.2), colour as libjpeg judges it."""
+    """A whole JPEG or JPEG-LS codestream's header."""
+    found, at = _jpeg(data)
+    _whole(data, at)
+    if found.process == 0xC2 and data.count(b"\xff\xda") > _MAX_SCANS:
+        raise NotAcceptable("The progressive JPEG codestream has too many scans.")
+    return found
+
+
+def jpeg_header(data: bytes) -> Codestream:
+    """What the beginning of a JPEG or JPEG-LS codestream tells (T.81 B.2.2), colour as libjpeg judges it."""
+    return _jpeg(data)[0]
+
+
+def _jpeg(data: bytes) -> tuple[Codestream, int]:
+    """The header, and where its frame begins."""
     colour = ""
+    for at, marker, segment in segments(data):
+        if marker in _SOF:
+            return _frame_header(marker, segment, colour), at
+        if marker == 0xE0 and segment[:5] == b"JFIF\0":
+            colour = "YBR"
+        elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12 and not colour:
+            colour = "RGB" if segment[11] == 0 else "YBR"
+    raise NotAcceptable("The frame holds no JPEG codestream.")
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Where each marker of a JPEG stands, the marker and its segment, as far as `data` goes."""
     at = 2 if data[:2] == b"\xff\xd8" else -1
     while 0 < at < len(data) - 4:
         at = data.find(b"\xff", at)
         if at < 0 or at + 4 > len(data):
-            break
+            return
         marker = data[at + 1]
         if marker in {0xFF, 0x00} or marker in _ALONE:
             at += 1 if marker == 0xFF else 2
             continue
         length = int.from_bytes(data[at + 2 : at + 4], "big")
-        segment = data[at + 4 : at + 2 + length]
-        if marker in _SOF:
-            _whole(data, at)
-            return _frame_header(data, marker, segment, colour)
-        if marker == 0xE0 and segment[:5] == b"JFIF\0":
-            colour = "YBR"
-        elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12 and not colour:
-            colour = "RGB" if segment[11] == 0 else "YBR"
+        yield at, marker, data[at + 4 : at + 2 + length]
         at += 2 + length
-    raise NotAcceptable("The frame holds no JPEG codestream.")
 
 
-def _frame_header(data: bytes, marker: int, segment: bytes, colour: str) -> Codestream:
+def _frame_header(marker: int, segment: bytes, colour: str) -> Codestream:
     if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
         raise NotAcceptable("The JPEG frame header is cut short.")
     precision, rows, columns, components = struct.unpack_from(">BHHB", segment)
@@ -63,20 +82,24 @@ def _frame_header(data: bytes, marker: int, segment: bytes, colour: str) -> Code
         colour = "RGB"
     elif not colour and len(factors) > 1:
         colour = "YBR"  # nobody subsamples red and blue
-    if marker == 0xC2 and data.count(b"\xff\xda") > _MAX_SCANS:
-        raise NotAcceptable("The progressive JPEG codestream has too many scans.")
     return Codestream(
         rows, columns, components, precision, subsampled=len(factors) > 1, colour=colour, process=marker
     )
 
 
 def jpeg2000(data: bytes) -> Codestream:
+    """A whole JPEG 2000 or HTJ2K codestream's header."""
+    found = jpeg2000_header(data)
+    _whole(data, data.find(b"\xff\x4f\xff\x51"))
+    return found
+
+
+def jpeg2000_header(data: bytes) -> Codestream:
     """The SIZ marker of a JPEG 2000 or HTJ2K codestream, raw or in JP2 boxes (T.800 A.5.1)."""
     at = data.find(b"\xff\x4f\xff\x51", 0, 1 << 20)
     if at < 0 or at + 45 > len(data):
         raise NotAcceptable("The frame holds no JPEG 2000 codestream.")
     right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
-    _whole(data, at)
     (components,) = struct.unpack_from(">H", data, at + 40)
     if at + 42 + 3 * components > len(data):
         raise NotAcceptable("The JPEG 2000 header is cut short.")

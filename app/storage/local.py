@@ -15,15 +15,17 @@ from typing import Final, Self, TypeVar, TypeVarTuple, Unpack
 
 from uuid_utils import uuid7
 
-from app.errors import NotFound, Unavailable
+from app.errors import NoRoom, NotFound, Unavailable
 from app.storage import keys, local_files
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import FULL, LocalUpload, Target
 from app.storage.protocol import SHORTER, Entry, Pieces
+from app.storage.room import Room
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+_FRESH_S: Final = 1.0
 _PAGE: Final = 1000  # objects listed in one visit to a thread
 
 
@@ -48,11 +50,13 @@ class LocalStorage:
         self._root = Path(root).absolute()
         self._temporary = self._root / keys.TEMPORARY
         self._sweep = sweep
-        self._reserve = reserve
         self._folders = Folders(str(self._root))
         self._files = OpenFiles(open_files)
         self._writers = ThreadPoolExecutor(writers, "storage-write")
         self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
+        self._room = Room(reserve)
+        self._left = 0
+        self._stale = 0.0  # when to ask again what is left
         self._nowait = False
 
     async def __aenter__(self) -> Self:
@@ -71,6 +75,15 @@ class LocalStorage:
         temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
         minds = () if key.startswith("journal/") else (self._mind_room,)
         return LocalUpload(key, Target(temporary, final, self._folders, *minds), self._writers)
+
+    async def admit(self, expected: int) -> None:
+        """Raise `NoRoom` when so many bytes would reach what is to stay free."""
+        now = asyncio.get_running_loop().time()
+        if now > self._stale:
+            self._left = await self._reading(self._room.left, self._root)
+            self._stale = now + _FRESH_S
+        if self._left <= expected:
+            raise NoRoom("The storage has no room left for a body of this length.")
 
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
@@ -130,8 +143,7 @@ class LocalStorage:
 
     def _has_room(self) -> bool:
         """More than the reserve, or a twentieth where the whole file system is small."""
-        at = os.statvfs(self._root)
-        return at.f_bavail * at.f_frsize > min(self._reserve, at.f_blocks * at.f_frsize // 20)
+        return self._room.left(self._root) > 0
 
     def _mind_room(self) -> None:
         if not self._has_room():

@@ -98,6 +98,9 @@ class ObjectStorage:
         """An upload; small objects are one request."""
         return ObjectUpload(keys.checked(key), self, self._budget, self._hashers, expected)
 
+    async def admit(self, expected: int) -> None:
+        """A bucket has room."""
+
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes, in one request."""
         if not length:

@@ -154,5 +154,6 @@ class ObjectUpload(Collecting):
 
     def _hash(self, held: Buffers) -> bytes:
         data = b"".join(held)
+        held.clear()  # not held twice while it is sent
         self._digests.update(data)
         return data

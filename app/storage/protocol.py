@@ -64,6 +64,9 @@ class Storage(Protocol):
         when the object cannot be written, `Unavailable` when the storage does not answer.
         """
 
+    async def admit(self, expected: int) -> None:
+        """Raise `NoRoom` when uploads of so many bytes would fill it; a bucket has room."""
+
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """Exactly these bytes in one buffer, so the caller bounds `length`; `NotFound`, else `Unavailable`."""
 

@@ -20,6 +20,7 @@ _RECOVERY_POINT: Final = 6
 
 _CHROMA_PROFILES: Final = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
 _BARE_PROFILES: Final = frozenset((66, 77, 88))  # their avcC ends before the chroma format (14496-15 5.3.3.1)
+_APART: Final = "The video's fields do not belong together."
 _SHORT: Final = 48  # bytes that hold nearly every slice header; all that was kept holds each
 
 
@@ -65,6 +66,8 @@ class Slice:
     is_idr: bool
     idr: int
     frame_num: int
+    field: int
+    """0 for a frame, 1 for a top and 2 for a bottom field."""
     lsb: int
     deltas: tuple[int, int]
     redundant: int = 0
@@ -74,6 +77,7 @@ class Slice:
         """Whether both are of one picture (7.4.1.2.4)."""
         return (
             self.frame_num == other.frame_num
+            and self.field == other.field
             and self.lsb == other.lsb
             and self.deltas == other.deltas
             and self.parameters == other.parameters
@@ -81,6 +85,13 @@ class Slice:
             and self.is_idr == other.is_idr
             and self.idr == other.idr
         )
+
+    def completes(self, other: Slice) -> bool:
+        """Whether it begins the second field of the frame that the other is the first of (3.30)."""
+        both = self.field + other.field == 3 and self.frame_num == other.frame_num and not self.is_idr
+        if both and self.is_reference != other.is_reference:
+            raise NeedsRemux(_APART)
+        return both
 
 
 class Stream:
@@ -93,6 +104,7 @@ class Stream:
         self._parameters: dict[int, Parameters] = {}
         self._active: int | None = None
         self._slice: Slice | None = None
+        self._is_whole = True  # what came before does not wait for its second field
         self._recovers = False
         self._order = Order()
 
@@ -137,12 +149,16 @@ class Stream:
             found = self._read(unit.head)
         if found.redundant or (self._slice is not None and found.same_picture(self._slice)):
             return Role.CONTINUES
+        second = self._slice is not None and not self._is_whole and found.completes(self._slice)
+        self._is_whole = second or not found.field
         self._slice = found
         parameters = self._parameters[found.parameters]
         if self._active not in {None, parameters.sequence}:
             raise NeedsRemux("The video's parameter sets change on the way.")
         self._active = parameters.sequence
         order = self._order.of(found, self._sequences[parameters.sequence])
+        if second:  # both fields are one sample (14496-15 5.3.2)
+            return Role.CONTINUES
         self.picture = Picture(order, found.is_idr or self._recovers)
         self._recovers = False
         return Role.BEGINS
@@ -157,14 +173,15 @@ class Stream:
             raise NeedsRemux("The video's stream begins without its parameter sets.")
         bits.skip(2 if sequence.planes else 0)
         frame_num = bits.u(sequence.frame_num_bits)
-        if not sequence.frames_only and bits.flag():
-            raise NeedsRemux("The video's pictures are coded as single fields.")
+        field = 0 if sequence.frames_only or not bits.flag() else 1 + bits.u(1)
         idr = bits.ue() if kind == _IDR else 0
-        lsb, deltas = _ordered(bits, sequence, parameters)
+        lsb, deltas = _ordered(bits, sequence, has_bottom=parameters.bottom_order and not field)
         redundant = bits.ue() if parameters.redundant else 0
         resets = is_reference and kind != _IDR and _resets(bits, slice_type, sequence, parameters)
+        if resets and field:
+            raise NeedsRemux(_APART)
         return Slice(
-            number, is_reference, kind == _IDR, idr, frame_num, lsb, deltas, redundant, resets=resets
+            number, is_reference, kind == _IDR, idr, frame_num, field, lsb, deltas, redundant, resets=resets
         )
 
     def entry(self) -> Box:
@@ -201,7 +218,7 @@ class Order:
         top, bottom = (
             self._by_lsb(slice_, sequence) if sequence.order_type == 0 else self._by_number(slice_, sequence)
         )
-        count = min(top, bottom)
+        count = (min(top, bottom), top, bottom)[slice_.field]
         if slice_.resets:  # it is shown as an IDR picture would be, and counted anew from (8.2.1)
             self._epoch += 1
             self._msb, self._lsb, self._offset, self._frame_num = 0, top - count, 0, 0
@@ -241,13 +258,13 @@ class Order:
         return top, top + sequence.bottom + slice_.deltas[1]
 
 
-def _ordered(bits: Bits, sequence: Sequence, parameters: Parameters) -> tuple[int, tuple[int, int]]:
+def _ordered(bits: Bits, sequence: Sequence, *, has_bottom: bool) -> tuple[int, tuple[int, int]]:
     """What the slice header says of the picture's order."""
     if sequence.order_type == 0:
         lsb = bits.u(sequence.order_bits)
-        return lsb, (bits.se() if parameters.bottom_order else 0, 0)
+        return lsb, (bits.se() if has_bottom else 0, 0)
     if sequence.order_type == 1 and not sequence.always_zero:
-        return 0, (bits.se(), bits.se() if parameters.bottom_order else 0)
+        return 0, (bits.se(), bits.se() if has_bottom else 0)
     return 0, (0, 0)
 
 

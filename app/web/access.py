@@ -52,6 +52,7 @@ class Policy:
     upload_idle_timeout_s: float = 60.0
     write_timeout_s: float = 60.0
     allow_delete: bool = False
+    upload_min_rate: int = 0
 
 
 def networks(names: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:

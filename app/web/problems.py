@@ -19,6 +19,14 @@ class UnsupportedMediaType(errors.ReelwebError):
     """The request's body is of a type that this resource does not take."""
 
 
+class UnsupportedContentEncoding(UnsupportedMediaType):
+    """The request's body is coded in a way that this resource does not take."""
+
+
+class ContentTooLarge(errors.ReelwebError):
+    """The whole request is refused for its length, unread."""
+
+
 class Stalled(multipart.Malformed):
     """The request's body stopped coming."""
 
@@ -30,6 +38,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ranges.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     ranges.Unsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    ContentTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Stalled: HTTPStatus.REQUEST_TIMEOUT,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
@@ -66,6 +75,8 @@ def _headers(error: Exception) -> dict[str, str]:
             return {"Retry-After": str(error.retry_after_s)}
         case ranges.Unsatisfiable():
             return error.headers
+        case UnsupportedContentEncoding():
+            return {"Accept-Encoding": "gzip"}  # RFC 9110 15.5.16
         case Stalled():
             return {"Connection": "close"}
     return {}

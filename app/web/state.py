@@ -12,6 +12,7 @@ from app.tools import Tools
 from app.web import access
 from app.web.accept import MediaRange, asked
 from app.web.ahead import Room
+from app.web.places import Uploads
 from app.web.recent import Recent
 
 
@@ -20,6 +21,7 @@ class State(TypedDict):
 
     tools: Tools
     policy: access.Policy
+    uploads: Uploads
     videos: Recent[tuple[Located, Video]]
     room: Room
 

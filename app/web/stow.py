@@ -1,101 +1,32 @@
-"""STOW-RS: the Store transaction and its response module (PS3.18 10.5, Annex I)."""
+"""STOW-RS: the Store transaction (PS3.18 10.5)."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
-from http import HTTPStatus
-from typing import Any
+from typing import Final
 
-import orjson
 from starlette.responses import Response
 
-from app import store
+from app import compose, store
+from app.compose import Composition
 from app.dicom import media_types, uids
+from app.dicom.media_types import MediaType
+from app.dicom.scanner import Head
 from app.errors import BadRequest, Refused
-from app.web import multipart
+from app.web import accept, multipart, upload
 from app.web.ahead import Ahead
-from app.web.problems import Stalled, UnsupportedMediaType
-from app.web.state import Request, root
+from app.web.outcomes import JSON, OFFERS, Outcomes
+from app.web.problems import UnsupportedMediaType
+from app.web.state import Request, accepted, root
 
-DICOM = "application/dicom"
-
-
-class Outcomes:
-    """What became of the instances of one request, and the answer that tells it."""
-
-    def __init__(self, root_url: str, study: str | None) -> None:
-        self._root, self._study = root_url, study
-        self._stored: list[dict[str, Any]] = []
-        self._failed: list[dict[str, Any]] = []
-        self._other: list[dict[str, Any]] = []
-        self._studies: set[str] = set()
-        self._warned = False
-        self._transient = True
-
-    @property
-    def stored(self) -> int:
-        """How many instances are stored."""
-        return len(self._stored)
-
-    def __len__(self) -> int:
-        return len(self._stored) + len(self._failed) + len(self._other)
-
-    def add(self, outcome: store.Outcome) -> None:
-        """Take one instance's outcome into the answer."""
-        if outcome.failure is None:
-            self._add_stored(outcome)
-            return
-        self._transient &= outcome.transient
-        reason = {"00081197": {"vr": "US", "Value": [int(outcome.failure.reason)]}}
-        if outcome.head is None:
-            self._other.append(reason)
-        else:
-            self._failed.append(self._reference(outcome) | reason)
-
-    def _add_stored(self, outcome: store.Outcome) -> None:
-        assert outcome.head is not None
-        head = outcome.head
-        self._studies.add(head.study_instance_uid)
-        url = (
-            f"{self._root}/studies/{head.study_instance_uid}/series/{head.series_instance_uid}"
-            f"/instances/{head.sop_instance_uid}"
-        )
-        item = self._reference(outcome) | {"00081190": {"vr": "UR", "Value": [url]}}
-        if outcome.warning is not None:
-            self._warned = True
-            item["00081196"] = {"vr": "US", "Value": [int(outcome.warning)]}
-        self._stored.append(item)
-
-    def _reference(self, outcome: store.Outcome) -> dict[str, Any]:
-        assert outcome.head is not None
-        return {
-            "00081150": {"vr": "UI", "Value": [outcome.head.sop_class_uid]},
-            "00081155": {"vr": "UI", "Value": [outcome.head.sop_instance_uid]},
-        }
-
-    def status(self) -> HTTPStatus:
-        """200 all stored, 202 some, 409 none, 503 none because nothing could be kept just now."""
-        refused = self._failed or self._other
-        if not refused:
-            return HTTPStatus.ACCEPTED if self._warned else HTTPStatus.OK
-        if self._stored:
-            return HTTPStatus.ACCEPTED
-        return HTTPStatus.SERVICE_UNAVAILABLE if self._transient else HTTPStatus.CONFLICT
-
-    def response(self) -> Response:
-        """The Store Instances Response Module (Annex I.2) as DICOM JSON, whatever the client asked for."""
-        module: dict[str, Any] = {}
-        study = self._study or (next(iter(self._studies)) if len(self._studies) == 1 else None)
-        if study:
-            module["00081190"] = {"vr": "UR", "Value": [f"{self._root}/studies/{study}"]}
-        for tag, items in (("00081198", self._failed), ("00081199", self._stored), ("0008119A", self._other)):
-            if items:
-                module[tag] = {"vr": "SQ", "Value": items}
-        status = self.status()
-        headers = {"Retry-After": "5"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
-        return Response(orjson.dumps(module), status, headers, "application/dicom+json")
+DICOM: Final = "application/dicom"
+METADATA: Final = frozenset({compose.JSON, compose.XML})
+_TAKEN: Final = {DICOM} | METADATA
+_NEITHER: Final = "The part is neither application/dicom, nor metadata, nor has it a Content-Location."
+_OCTETS: Final = MediaType("application/octet-stream")
 
 
 async def studies(request: Request) -> Response:
@@ -103,70 +34,112 @@ async def studies(request: Request) -> Response:
     study = request.path_params.get("study")
     if study is not None and not uids.is_acceptable(study):
         raise BadRequest("The study in the address is not a UID.")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("This resource takes bodies as they are, without a Content-Encoding.")
+    sent = _sent(request)
+    tools = request.state["tools"]
+    with request.state["uploads"].place():
+        await upload.admit(request, tools.max_instance_bytes if sent.type == DICOM else None)
+        async with Outcomes(root(request), study, tools.spools) as outcomes:
+            await _store(request, sent, outcomes, study)
+            if not len(outcomes):
+                raise BadRequest("The request holds no part to store.")
+            offer = accept.choose(accepted(request), OFFERS, otherwise=JSON).offer
+            return await outcomes.response(offer)
+
+
+def _sent(request: Request) -> MediaType:
+    """The body's type, or 415 before its first byte is read."""
+    upload.coding(request)
     sent = media_types.parse(request.headers.get("content-type", ""))
-    outcomes = Outcomes(root(request), study)
-    if sent is not None and sent.type == DICOM:
-        outcomes.add(
-            await store.instance(request.state["tools"], received(request), study, expected(request))
-        )
-    elif sent is not None and sent.type == "multipart/related" and _root_type(sent) == DICOM:
-        await _parts(
-            request, multipart.Reader(received(request), sent.parameters.get("boundary", "")), outcomes
-        )
-    else:
-        raise UnsupportedMediaType(
-            'This resource takes multipart/related; type="application/dicom", or application/dicom.'
-        )
-    if not len(outcomes):
-        raise BadRequest("The request holds no part to store.")
-    return outcomes.response()
-
-
-async def _parts(request: Request, reader: multipart.Reader, outcomes: Outcomes) -> None:
-    keep = partial(
-        store.instance,
-        request.state["tools"],
-        study=request.path_params.get("study"),
-        expected=expected(request),
+    if sent is not None:
+        inner = sent.parameters.get("type", DICOM) if sent.type == "multipart/related" else sent.type
+        root_type = media_types.parse(inner)
+        if root_type is not None and root_type.type in _TAKEN:
+            return sent
+    raise UnsupportedMediaType(
+        "This resource takes application/dicom, application/dicom+json and application/dicom+xml, "
+        "each alone or as the type of multipart/related."
     )
-    try:
-        async with Ahead(request.state["room"], outcomes.add) as ahead:
-            async for part in reader.parts():
-                sent = media_types.parse(part.headers.get("content-type", DICOM))
-                await ahead.add(part.chunks, keep if sent and sent.type == DICOM else _no_dicom)
-    except multipart.Malformed as error:
-        if not outcomes.stored:
-            raise
-        outcomes.add(store.Outcome(None, Refused(str(error))))  # what came before it stays, and is told
 
 
-async def _no_dicom(chunks: AsyncIterator[memoryview]) -> store.Outcome:
-    return store.Outcome(None, Refused("The part is not application/dicom."))
-
-
-def _root_type(sent: media_types.MediaType) -> str:
-    root_type = media_types.parse(sent.parameters.get("type", DICOM))
-    return root_type.type if root_type else ""
-
-
-def expected(request: Request) -> int | None:
-    """The most bytes that any instance of this request can have."""
-    told = request.headers.get("content-length", "")
-    return int(told) if told.isascii() and told.isdigit() else None
-
-
-async def received(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes; a sender that stalls is given up."""
-    idle_s = request.state["policy"].upload_idle_timeout_s
-    source = aiter(request.stream())
-    while True:
+async def _store(request: Request, sent: MediaType, outcomes: Outcomes, study: str | None) -> None:
+    tools, body = request.state["tools"], upload.received(request)
+    if sent.type == DICOM:
+        outcomes.add(await store.instance(tools, body, study, upload.expected(request)))
+        return
+    async with AsyncExitStack() as stack:
+        parts = _Parts(request, outcomes, study, stack)
         try:
-            async with asyncio.timeout(idle_s):
-                chunk = await anext(source)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise Stalled(f"Nothing of the body came for {idle_s:g} seconds.") from None
-        yield chunk
+            async with Ahead(request.state["room"], outcomes.add) as ahead:
+                await parts.take(sent, body, ahead)
+        except multipart.Malformed as error:
+            if not outcomes.stored:
+                raise
+            outcomes.add(store.Outcome(None, Refused(str(error))))  # what came before it stays, and is told
+
+
+class _Parts:
+    """The parts of one request: instances are kept as they come, metadata and bulk data put aside till the end."""
+
+    def __init__(
+        self, request: Request, outcomes: Outcomes, study: str | None, stack: AsyncExitStack
+    ) -> None:
+        self._request, self._outcomes, self._stack = request, outcomes, stack
+        self._tools = request.state["tools"]
+        self._keep = partial(store.instance, self._tools, study=study)
+        self._composition: Composition | None = None
+
+    async def take(self, sent: MediaType, body: AsyncIterator[bytes], ahead: Ahead[store.Outcome]) -> None:
+        """Everything in turn; at its end the instances that metadata and bulk data make."""
+        if sent.type in METADATA:
+            await self._put_aside(sent, "", body)
+        else:
+            async for part in multipart.Reader(body, sent.parameters.get("boundary", "")).parts():
+                await self._take(part, ahead)
+                await self._outcomes.settle()
+        if self._composition is not None:
+            async for made in self._composition.instances():
+                if isinstance(made, store.Outcome):
+                    await ahead.add(_nothing(), partial(_told, made))
+                else:
+                    await ahead.add(made.chunks, partial(self._keep_made, made.head))
+                await self._outcomes.settle()
+
+    async def _take(self, part: multipart.Part, ahead: Ahead[store.Outcome]) -> None:
+        location = part.headers.get("content-location", "")
+        sent = media_types.parse(part.headers.get("content-type") or (str(_OCTETS) if location else DICOM))
+        if sent is not None and sent.type == DICOM:
+            await ahead.add(part.chunks, partial(self._keep, expected=upload.expected(self._request)))
+        elif sent is not None and (location or sent.type in METADATA):
+            await self._put_aside(sent, location, part.chunks)
+        else:
+            await ahead.add(part.chunks, partial(_told, store.Outcome(None, Refused(_NEITHER))))
+
+    async def _put_aside(
+        self, sent: MediaType, location: str, chunks: AsyncIterator[bytes | memoryview]
+    ) -> None:
+        """Metadata or bulk data; what cannot be is told."""
+        if self._composition is None:
+            self._composition = await self._stack.enter_async_context(
+                Composition(self._tools, str(self._request.url.replace(query="")))
+            )
+        try:
+            if sent.type in METADATA and not location:
+                await self._composition.add_metadata(sent.type, chunks)
+            else:
+                await self._composition.add_bulk(sent, location, chunks)
+        except Refused as refusal:
+            self._outcomes.add(store.refused(None, refusal))
+
+    async def _keep_made(self, head: Head | None, chunks: AsyncIterator[memoryview]) -> store.Outcome:
+        """A refusal that comes before the scanner knows the instance has its name from the metadata."""
+        outcome = await self._keep(chunks)
+        return outcome if outcome.head else replace(outcome, head=head)
+
+
+async def _told(outcome: store.Outcome, _chunks: AsyncIterator[memoryview]) -> store.Outcome:
+    return outcome
+
+
+async def _nothing() -> AsyncIterator[memoryview]:
+    return
+    yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tests.video import bare
@@ -98,3 +98,33 @@ def rewritten(source: bytes, order: str, edit: Callable[[Header], tuple[int, str
         else:
             out.append(unit)
     return bare.stream(out)
+
+
+def aligned(bits: str) -> str:
+    """With zeros up to the next byte."""
+    return bits + "0" * (-len(bits) % 8)
+
+
+def fields(values: Iterable[tuple[int, int, int, bool]]) -> bytes:
+    """Frames of 32 x 32 whose fields are coded apart and as samples: brightness, frame_num, count and whether referred to.
+
+    Each field has a delimiter, as every access unit may.
+    """
+    usability = "0000" + "0" + "00" + "0" + "1" + "1" + ue(0) * 2 + ue(10) * 2 + ue(1) + ue(2)
+    size = ue(2) + "0" + ue(1) + ue(0) + "001" + "0" + "1"
+    units = [
+        packed(0x67, f"{0x4D401E:024b}" + ue(0) + ue(0) + ue(0) + ue(4) + size + usability),
+        packed(0x68, ue(0) + ue(0) + "00" + ue(0) * 3 + "000" + se(0) * 3 + "100"),
+    ]
+    for number, (brightness, frame_num, count, referred) in enumerate(values):
+        for bottom in (0, 1):
+            is_idr = number == bottom == 0
+            bits = (
+                f"{ue(0)}{ue(7)}{ue(0)}{frame_num:04b}1{bottom}{ue(0) if is_idr else ''}{count + bottom:08b}"
+            )
+            bits += ("00" if is_idr else "0") if referred else ""
+            bits += se(0) + ue(1)
+            for _ in range(2):  # macroblocks of samples: I_PCM
+                bits = aligned(bits + ue(25)) + f"{brightness + 9 * bottom:08b}" * 256 + f"{128:08b}" * 128
+            units += b"\x09\xf0", packed((0x60 if referred else 0) | (5 if is_idr else 1), bits)
+    return bare.stream(units)

@@ -92,8 +92,8 @@ async def test_start_codes_do_not_show(tmp_path: Path, codec: str, zeros: tuple[
         assert bare.pictures(whole, "mp4") == bare.pictures(source, codec)
 
 
-@pytest.mark.parametrize("fragment", [1 << 30, 65_536, 4096, 1022])
-@pytest.mark.parametrize("zeros", ZEROS.values(), ids=ZEROS)
+@pytest.mark.parametrize("fragment", [1 << 30, 4096, 1022])
+@pytest.mark.parametrize("zeros", [ZEROS["four"], ZEROS["any"]], ids=["four", "any"])
 async def test_a_thousand_ranges_are_parts_of_the_whole(
     tmp_path: Path, fragment: int, zeros: tuple[int, ...]
 ) -> None:
@@ -207,11 +207,11 @@ async def test_more_pictures_than_a_page_tells_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "params"), [STREAMS["pyramid"], STREAMS["hevc-open-gop"]], ids=["h264", "hevc"]
+    ("codec", "params"), [STREAMS["b-frames"], STREAMS["hevc-open-gop"]], ids=["h264", "hevc"]
 )
 async def test_a_long_stream_is_laid_out_in_fragments(tmp_path: Path, codec: str, params: str) -> None:
     """As any long video: a short header, an index, and the same pictures at the same times."""
-    source = bare.encoded(codec, params, frames=240)
+    source = bare.encoded(codec, params, frames=200)
     async with bare.served(tmp_path, source, fragment=50_000, longest=0) as served:
         whole, chosen = await served.whole(), random.Random(2)
         for _ in range(200):
@@ -223,7 +223,7 @@ async def test_a_long_stream_is_laid_out_in_fragments(tmp_path: Path, codec: str
     assert kinds[3:] == [b"moof", b"mdat"] * (len(kinds) // 2 - 1)
     found = bare.timed(whole, "mp4")
     assert [digest for _, digest in found] == bare.pictures(source, codec)
-    assert [time for time, _ in found] == pytest.approx([number / bare.FPS for number in range(240)])
+    assert [time for time, _ in found] == pytest.approx([number / bare.FPS for number in range(200)])
 
 
 async def test_what_changes_on_the_way_is_left_to_another(tmp_path: Path) -> None:

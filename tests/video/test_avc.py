@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.video import NeedsRemux, annexb, avc
 from app.video.nal import Unit
 from tests.video import bare
-from tests.video.bits import Header, packed, rewritten, se, ue
+from tests.video.bits import Header, fields, packed, rewritten, se, ue
 
 PLAIN = "cabac=0:8x8dct=0:ref=1:weightp=0:weightb=0:b-adapt=0:direct=spatial:profile=main"
 
@@ -66,6 +66,19 @@ async def test_a_picture_that_forgets_all_before_it(tmp_path: Path) -> None:
     await same_pictures(tmp_path, source, rewritten(source, ue(2), edit))
 
 
+async def test_two_fields_are_one_picture(tmp_path: Path) -> None:
+    """Coded apart, delimiters between them, shown in another order than decoded: one sample for both (14496-15 5.3.2)."""
+    source = fields(
+        [(40, 0, 0, True), (80, 1, 8, True), (60, 2, 4, False), (120, 2, 16, True), (100, 3, 12, False)]
+    )
+    shown = bare.pictures(source, "h264")
+    assert len(set(shown)) == 5
+    async with bare.served(tmp_path, source) as served:
+        found = bare.timed(await served.whole(), "mp4")
+    assert [digest for _, digest in found] == shown
+    assert [time for time, _ in found] == pytest.approx([number / bare.FPS for number in range(5)])
+
+
 def described(kind: int, bits: str) -> Unit:
     content = packed(0x60 | kind, bits)
     return Unit(4, len(content), content)
@@ -79,22 +92,27 @@ PARAMETERS = ue(0) + ue(0) + "00"
 @pytest.mark.parametrize(
     ("units", "reason"),
     [
-        (
-            [(7, SEQUENCE + "00" + "1" + "00"), (8, PARAMETERS + ue(0) * 3 + "000" + se(0) * 3 + "000")],
-            "single fields",
-        ),
         ([(7, SEQUENCE + "1100"), (8, PARAMETERS + ue(1))], "in groups"),
         ([(7, SEQUENCE[:24] + ue(40))], "damaged"),
         ([(7, f"{0x42001E:024b}" + ue(0) + ue(0) + ue(3))], "damaged"),
         ([(7, SEQUENCE[:24] + ue(0) + ue(0) + ue(2) + ue(1) + "0" + ue(5000) + ue(8) + "1100")], "no size"),
         ([(8, PARAMETERS + ue(0) * 3 + "000" + se(0) * 3 + "000")], "without its parameter sets"),
     ],
-    ids=["fields", "groups", "number", "type", "size", "alone"],
+    ids=["groups", "number", "type", "size", "alone"],
 )
 def test_what_is_not_proven_is_left_to_another(units: list[tuple[int, str]], reason: str) -> None:
     slice_bits = ue(0) + ue(7) + ue(0) + "0000" + "1" + "0" * 40
     with pytest.raises(NeedsRemux, match=reason):
         taken([*units, (1, slice_bits)])
+
+
+def test_fields_that_do_not_belong_together() -> None:
+    """One of them is referred to and the other is not."""
+    source = fields([(40, 0, 0, True), (80, 1, 8, True)])
+    units = bare.nals(source)
+    units[-1] = bytes([units[-1][0] & 0x1F]) + units[-1][1:]
+    with pytest.raises(NeedsRemux, match="belong together"):
+        annexb.Index().feed(bare.stream([*units, b"\x0a"]))
 
 
 def taken(units: list[tuple[int, str]]) -> avc.Stream:

@@ -2,8 +2,8 @@
 const ROOT = new URL('/dicom-web', location.href).href;
 const PAGE = { studies: 50, series: 100, instances: 24 };
 const VIDEO = /^1\.2\.840\.10008\.5\.1\.4\.1\.1\.77\.1\.[124]\.1$/; // SOP classes: endoscopic, microscopic, photographic
-const REASONS = { 0x0111: 'something else is stored under its UID', 0x0124: 'its transfer syntax is not supported',
-  0xA700: 'it is too large, or the storage is away', 0xC000: 'it cannot be read as DICOM' };
+const REASONS = { 0x0111: 'something else is stored under its UID', 0xC122: 'its transfer syntax is not supported',
+  0xA700: 'it is too large, or there is no room for it just now', 0x0122: 'it is an index of files (DICOMDIR), no instance', 0xC000: 'it cannot be read as DICOM' };
 const $ = (id) => document.getElementById(id);
 let shown = 0; // which view is the latest: an answer that comes late changes nothing
 
