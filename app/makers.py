@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Protocol
@@ -82,9 +83,10 @@ async def _copied_at(tools: Tools, located: Located, work: Work, pictures_per_s:
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
     copy = remux.Copy(_reader(tools, stored), stored.length, demuxer, pictures_per_s=pictures_per_s)
-    async for piece in copy.pieces():
-        await work.write(piece)
-        work.reached(copy.share)
+    async with aclosing(copy.pieces()) as pieces:
+        async for piece in pieces:
+            await work.write(piece)
+            work.reached(copy.share)
     assert copy.plan is not None
     return Made(copy.plan.layout, copy.plan.media_type)
 
@@ -148,10 +150,11 @@ async def described(tools: Tools, located: Located, work: Work) -> Made:
     told, length = await _tabled(read, stored.length, demuxer, work) if pixels.container == "mp4" else ({}, 0)
     if not told:
         looked = probe.Probe(read, stored.length, demuxer)
-        async for piece in looked.pieces():
-            await work.write(piece)
-            work.reached(looked.share)
-            length += len(piece)
+        async with aclosing(looked.pieces()) as pieces:
+            async for piece in pieces:
+                await work.write(piece)
+                work.reached(looked.share)
+                length += len(piece)
         told = looked.description
     description = {"container": pixels.container, **told}
     attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))

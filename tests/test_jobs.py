@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app import jobs, makers
+from app.errors import Unavailable
 from app.extent import Extent, Extents, Span, joined
 from app.index import Index, renditions
 from app.index.located import Located
@@ -21,6 +22,7 @@ from app.video import confined
 from app.video.inside import SAMPLE
 from tests import make_video
 from tests.make_video import Clip, Container
+from tests.video.test_poster import children
 from tests.video.virtual import packets
 from tests.working import opened, outcome, stored, working
 
@@ -115,6 +117,22 @@ async def test_a_copy_that_was_cut_short_is_made_again(tmp_path: Path, tools: To
     assert (found.state, found.attempts) == ("ready", 2)
     assert found.size
     assert found.size > 4 * 40_000
+
+
+async def test_a_copy_that_is_stopped_leaves_no_child(tmp_path: Path, tools: Tools) -> None:
+    """Also when its bytes find no room."""
+    located = await stored(tools, make_video.instance(tmp_path / "video.dcm", CLIP, "ts", times=4))
+
+    class Full:
+        async def write(self, piece: bytes | memoryview) -> None:
+            raise Unavailable("The disk is full.")
+
+        def reached(self, share: float) -> None:
+            raise AssertionError
+
+    with pytest.raises(Unavailable):
+        await makers.mp4(tools, located, Full())
+    assert not children()
 
 
 async def test_a_stream_is_described(tmp_path: Path, tools: Tools) -> None:
@@ -268,7 +286,7 @@ async def test_a_killed_decoder_fails_its_poster_alone(
     ) -> asyncio.subprocess.Process:
         nonlocal doomed
         child = await started(task, limits, pipes)
-        if doomed:
+        if doomed and task.name == "poster":
             child.kill()
             doomed -= 1
         return child

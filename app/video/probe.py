@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
 import orjson
 
-from app.errors import Unavailable
 from app.video import Unplayable, confined
 from app.video.confined import Limits, Read, Task
 from app.video.inside import SAMPLE, Reason
@@ -18,7 +16,6 @@ _REASONS: Final = {
     Reason.NOTHING: "No video can be found in the stream.",
     Reason.MEMORY: "The video cannot be read within bounded memory.",
 }
-_TOO_LONG: Final = "Reading the video takes too long."
 _SLOWEST: Final = 4 << 20  # bytes a second
 _SMALLEST: Final = 8  # bytes of the container that a sample takes at least
 _MOST_TOLD: Final = 64 << 10
@@ -36,22 +33,13 @@ class Probe:
         self._read = read
         self._task = Task("probe", demuxer, length, _REASONS)
         self._limits = limits or Limits(cpu_s=30 + length // _SLOWEST, given_bytes=most)
-        self._wall_s = 2 * self._limits.wall_s + length / _SLOWEST
 
-    async def pieces(self) -> AsyncIterator[memoryview]:
-        """The index's records. Raises Unplayable, or Unavailable."""
-        try:
-            async with (
-                asyncio.timeout(self._wall_s) as wall,
-                confined.child(self._task, self._read, self._limits) as child,
-            ):
-                async for piece in child.pieces():
-                    self.share = child.position / self._task.length
-                    yield memoryview(piece)
-        except TimeoutError:
-            if not wall.expired():
-                raise
-            raise Unavailable(_TOO_LONG) from None
+    async def pieces(self) -> AsyncGenerator[memoryview]:
+        """The index's records. Raises Unplayable, or Unavailable; to be closed by who does not take them all."""
+        async with confined.child(self._task, self._read, self._limits) as child:
+            async for piece in child.pieces():
+                self.share = child.position / self._task.length
+                yield memoryview(piece)
         self.description = _believed(bytes(child.conclusion))
 
 

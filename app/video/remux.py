@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from fractions import Fraction
 from typing import Final
 
-from app.errors import Unavailable
 from app.video import Unplayable, confined, faststart
 from app.video.boxes import MOVIE_BYTES
 from app.video.confined import Limits, Read, Task
@@ -24,7 +23,6 @@ _REASONS: Final = {
     Reason.MPEG2: MPEG2,
     Reason.PARAMETERS: "The video's stream does not tell how it is coded, so that no MP4 can be made of it.",
 }
-_TOO_LONG: Final = "Copying the video into an MP4 takes too long."
 _SLOWEST: Final = 4 << 20  # bytes a second; real ones are a hundred times as fast
 _BOX_HEADER: Final = 8
 
@@ -46,20 +44,12 @@ class Copy:
         self._read = read
         self._task = Task("remux", demuxer, length, _REASONS, pictures_per_s)
         self._limits = limits or Limits(cpu_s=30 + length // _SLOWEST, given_bytes=2 * length + MOVIE_BYTES)
-        self._wall_s = 2 * self._limits.wall_s + length / _SLOWEST
 
-    async def pieces(self) -> AsyncIterator[memoryview]:
-        """The bytes of the rendition's object, the header last. Raises Unplayable, or Unavailable."""
-        try:
-            async with asyncio.timeout(self._wall_s) as wall:
-                async for piece in self._pieces():
-                    yield piece
-        except TimeoutError:
-            if not wall.expired():
-                raise
-            raise Unavailable(_TOO_LONG) from None
+    async def pieces(self) -> AsyncGenerator[memoryview]:
+        """The bytes of the rendition's object, the header last. Raises Unplayable, or Unavailable.
 
-    async def _pieces(self) -> AsyncIterator[memoryview]:
+        To be closed by who does not take them all: a child is at work.
+        """
         written = 0
         async with confined.child(self._task, self._read, self._limits) as child:
             async for piece in child.pieces():
