@@ -241,7 +241,8 @@ async def test_a_copy_is_laid_out_in_its_own_object(tmp_path: Path) -> None:
     object_bytes = source.read_bytes()[:stop] + plan.header
     (rows,) = plan.layout
     table = object_bytes[rows.offset : rows.offset + rows.length]
-    laid = Woven(table, {"rendition": Extents([Extent("own", 0, rows.offset)])})
+    own = Extents([Extent("own", 0, rows.offset)])
+    laid = Woven(table, {"rendition": own, "stream": Extents(())})
     served = b"".join(object_bytes[one.offset : one.offset + one.length] for one in laid)
     assert (len(served), rows.offset + rows.length) == (plan.length, len(object_bytes))
     assert packets(io.BytesIO(served)) == packets(str(source))
