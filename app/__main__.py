@@ -284,6 +284,7 @@ def _import(settings: knobs.Settings, wishes: Wishes, address: Address | None, *
 async def _import_here(settings: knobs.Settings, work: Callable[[Tools], Awaitable[None]]) -> None:
     from app import wiring
 
+    settings.data_dir.mkdir(0o700, parents=True, exist_ok=True)  # the first command of all may be an import
     async with supervisor.database(settings, alone=False) as dsn:
         if not await _is_whole(settings, dsn):
             raise CannotStart(
