@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Each file names everything, so nothing is resolved: a newer release elsewhere changes nothing here.
+PINNED := install --no-deps --require-hashes -r
+
 .PHONY: setup run fix check test test-all bench chaos fuzz pins
 
 define need_python
@@ -18,13 +21,13 @@ run: $(VENV)/.run ## everything it needs, then the server at http://127.0.0.1:80
 $(VENV)/.run: requirements.txt
 	$(need_python)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) $(PINNED) requirements.txt
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt pyproject.toml
 	$(need_python)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements-dev.txt
+	$(PIP) $(PINNED) requirements-dev.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@ $(VENV)/.run
 
