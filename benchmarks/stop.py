@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.ranges import stored, within
+from benchmarks.ranges import stored, with_video
 from benchmarks.serving import serving
 from tests.serving import ROOT, Server, until
 
@@ -50,7 +50,7 @@ def run(numbers: list[int], _folder: Path, video: Path) -> None:
 
 
 def main() -> None:
-    within(partial(run, [int(word) for word in sys.argv[1:]] or [2000]))
+    with_video(partial(run, [int(word) for word in sys.argv[1:]] or [2000]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.ranges import stored, within
+from benchmarks.ranges import stored, with_video
 from benchmarks.serving import cpu, everything, serving
 from tests.serving import ROOT, Server
 
@@ -81,7 +81,7 @@ def run(viewers: list[int], _folder: Path, video: Path) -> None:
 
 
 def main() -> None:
-    within(partial(run, [int(word) for word in sys.argv[1:]] or [2000, 5000, 10_000]))
+    with_video(partial(run, [int(word) for word in sys.argv[1:]] or [2000, 5000, 10_000]))
 
 
 if __name__ == "__main__":
