@@ -21,7 +21,7 @@ from app.tokens import Token
 from app.web.problems import problem
 
 ROOT = "/dicom-web"
-OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})  # nothing of a patient
+OPEN = frozenset({"/", "/docs", "/healthz", "/readyz", "/openapi.json"})  # nothing of a patient
 PROBES = frozenset({"/healthz", "/readyz"})  # orchestrators ask by address
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 EXPOSED = (
