@@ -12,11 +12,14 @@ from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.web import again, asked, client, observe, sendfile
+from app.web import upgrade as upgrades
 from app.web.again import Again, Begun, Known
 from app.web.asked import Asked
+from app.web.extents import Header
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -41,6 +44,7 @@ class Protocol(HttpToolsProtocol):
         self._again: Again | None = self.app_state.get("again") if self.scheme == "http" else None
         self._asked: Asked | None = None
         self._begun: Begun | None = None
+        self._unparsed: list[Header] = []  # how a body is framed that the parser takes for another protocol
         self._idle_since = 0.0  # when the last known request was answered
         self._peer = self.client and self.client[0], self.server  # the rest of a question is in its bytes
         self._await_header()
@@ -56,11 +60,35 @@ class Protocol(HttpToolsProtocol):
             self._asked = self._again.asked(self._peer, data)
             if self._asked and self._answer_again(self._again, self._asked, data):
                 return
-        super().data_received(data)
+        self._parse(data)
         if self._header_bytes is not None:
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES:
                 self.transport.abort()
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn's protocol does, but that no request leaves this protocol."""
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                data = self._parse_some(data)
+        except httptools.HttpParserError:
+            told = "Invalid HTTP request received."
+            self.logger.warning(told)
+            self.send_400_response(told)
+
+    def _parse_some(self, data: bytes) -> bytes:
+        """What is still to be parsed."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._unparsed:
+                self.parser, self._unparsed = upgrades.parser(self, self._unparsed), []
+            return data[upgrade.args[0] :]
+        return b""
+
+    def _should_upgrade(self) -> bool:
+        return False
 
     def _is_idle(self) -> bool:
         """What comes now is the beginning of a request."""
@@ -82,7 +110,7 @@ class Protocol(HttpToolsProtocol):
         else:
             rest = memory.rest(known, start + seen.size, stop, headed=headed)
             self._begun = Begun(rest, known.label, seen)
-            super().data_received(data)
+            self._parse(data)
         return True
 
     def _send_at_once(self, memory: Again, known: Known, start: int, stop: int, seen: observe.Seen) -> bool:
@@ -119,7 +147,13 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The rest is a body, which has bounds of its own."""
         self._header_over()
+        self._unparsed = upgrades.framing(self.headers) if self.parser.should_upgrade() else []
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is over, unless the parser thinks so because of what it would go on in."""
+        if not self._unparsed:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
