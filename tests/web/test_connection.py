@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import time
@@ -13,6 +14,8 @@ import pytest
 
 from app.web import connection
 from tests import make
+from tests.web import doors
+from tests.web.doors import Archive
 
 
 def opened(server: str) -> socket.socket:
@@ -112,3 +115,41 @@ def test_a_request_that_would_change_the_protocol_keeps_its_body(
         server, *(pieces or [stored[:-9], stored[-9:] + refused[:-3], refused[-3:] + asked, asked + NEXT])
     )
     assert told == [b"200", b"405", b"200", b"200", b"200"]
+
+
+NO_HTTP = {
+    "words": b"\0\1\2 no request\r\n\r\n",
+    "two lengths": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    "two framings": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n",
+    "broken chunks": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+@pytest.mark.parametrize("name", NO_HTTP)
+def test_what_is_no_http_is_told_so_and_nothing_behind_it_is_obeyed(server: str, name: str) -> None:
+    """Also where much more was sent with it: the answer is not lost."""
+    with opened(server) as client:
+        client.sendall(NO_HTTP[name] + NEXT + bytes(200_000))
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nconnection: close" in head
+    problem = json.loads(body)
+    assert problem["status"] == 400
+    assert problem["request_id"].encode() in head
+
+
+def test_an_answer_under_way_ends_before_what_is_no_http(archive: Archive) -> None:
+    """Nothing is written into it, and nothing comes after it."""
+    pixels = bytes(range(256)) * 16_384
+    (url,) = doors.stored(archive.root, make.instance(Rows=2048, Columns=1024, PixelData=pixels))
+    path = urlsplit(url).path
+    request = f"GET {path}/bulkdata/7FE00010 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with opened(archive.url) as client:
+        client.sendall(request)
+        begun = client.recv(1000)
+        client.sendall(b"\0\1\2\r\n\r\n" + NEXT)
+        answer = begun + b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert answer.partition(b"\r\n\r\n")[2] == pixels
