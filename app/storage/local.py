@@ -1,4 +1,4 @@
-"""The local folder: objects durable by fdatasync, rename and fsync, read from memory or in a thread."""
+"""The local folder: objects durable by fdatasync and fsync, read from memory or in a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final, Self, TypeVar, TypeVarTuple, Unpack
 from uuid_utils import uuid7
 
 from app.errors import NoRoom, NotFound, Unavailable
-from app.storage import keys, local_files
+from app.storage import keys, local_files, naming
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import FULL, LocalUpload, Target
@@ -58,6 +58,7 @@ class LocalStorage:
         self._left = 0
         self._stale = 0.0  # when to ask again what is left
         self._nowait = False
+        self._naming: naming.Naming = naming.Renamed(str(self._temporary))
 
     async def __aenter__(self) -> Self:
         await self._reading(self._open)
@@ -77,9 +78,9 @@ class LocalStorage:
 
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread. The reserve is for records only."""
-        temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
+        final = f"{self._root}/{keys.checked(key)}"
         minds = () if key.startswith("journal/") else (self._mind_room,)
-        return LocalUpload(key, Target(temporary, final, self._folders, *minds), self._writers)
+        return LocalUpload(key, Target(self._naming, final, self._folders, *minds), self._writers)
 
     async def admit(self) -> None:
         """Raise `NoRoom` when only the reserve is left; asked of the disk once a second."""
@@ -152,6 +153,7 @@ class LocalStorage:
             probe.write_bytes(b"probe")
             self._nowait = local_files.can_nowait(probe)
         probe.unlink(missing_ok=True)
+        self._naming = naming.probed(str(self._temporary))
 
     def _has_room(self) -> bool:
         """More than the reserve, or a twentieth where the whole file system is small."""
