@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from isal import isal_zlib
@@ -16,6 +16,8 @@ from app.dicom.scanner import SCANNER_VERSION, Head, Scan
 from app.extent import Stored
 from app.index import members
 from app.index.queue import NORMALISED, OF_VIDEO
+
+_K = TypeVar("_K", bound=Hashable)
 
 ABSENT = 2**31 - 1
 """Stands for a Series or Instance Number that is not there: it sorts last without a null."""
@@ -31,11 +33,25 @@ class Row:
     series_instance_uid: str
     sop_instance_uid: str
     stored: Stored
-    study: tuple[Any, ...]
-    series: tuple[Any, ...]
     instance: tuple[Any, ...]
     wants: tuple[str, ...]
     """The renditions that are made of it without being asked for."""
+    _fields: _Fields
+
+    @property
+    def study(self) -> tuple[Any, ...]:
+        """What it says of its study, made when asked for: most instances come to series that others describe."""
+        return _study(self._fields)
+
+    @property
+    def series(self) -> tuple[Any, ...]:
+        """The same of its series."""
+        return _series(self._fields)
+
+    @property
+    def address(self) -> tuple[str, str]:
+        """Its study and series."""
+        return self.study_instance_uid, self.series_instance_uid
 
     @property
     def key(self) -> str:
@@ -57,11 +73,19 @@ def row(scan: Scan, stored: Stored, at: datetime | None = None) -> Row:
         series_instance_uid=head.series_instance_uid,
         sop_instance_uid=head.sop_instance_uid,
         stored=stored,
-        study=_study(fields),
-        series=_series(fields),
         instance=_instance(fields, stored, at),
         wants=_wants(scan),
+        _fields=fields,
     )
+
+
+def smallest(rows: Iterable[Row], group: Callable[[Row], _K]) -> dict[_K, tuple[Row, int]]:
+    """Of each group the row with the smallest SOP Instance UID, and how many there are."""
+    found: dict[_K, tuple[Row, int]] = {}
+    for row in rows:
+        best, count = found.get(group(row), (row, 0))
+        found[group(row)] = (min(best, row, key=lambda one: one.sop_instance_uid), count + 1)
+    return found
 
 
 def _wants(scan: Scan) -> tuple[str, ...]:
