@@ -111,8 +111,6 @@ class _Fields:
         address = f"studies/{head.study_instance_uid}/series/{head.series_instance_uid}"
         # A long value of the describing instance is fetched from that instance.
         self._bulk = f'"BulkDataURI":"@/{address}/instances/{head.sop_instance_uid}/bulkdata/'.encode()
-        members = b",".join(b'"%s":%s' % (tag.encode(), json) for tag, json in scan.fields.items())
-        self._parsed: dict[str, dict[str, Any]] = orjson.loads(b"{%s}" % members)
 
     def members(self, level: Level) -> str:
         """The attributes of a level, ascending, one a line."""
@@ -123,9 +121,13 @@ class _Fields:
         ]
         return b"\n".join(lines).decode()
 
+    def _values(self, tag: str) -> list[Any]:
+        json = self.scan.fields.get(tag)
+        return (orjson.loads(json).get("Value") if json else None) or []
+
     def first(self, tag: str) -> str:
-        values = self._parsed.get(tag, {}).get("Value") or [""]
-        return _text(values[0])
+        values = self._values(tag)
+        return _text(values[0]) if values else ""
 
     def number(self, tag: str) -> int | None:
         """An IS or US that fits 31 bits."""
@@ -142,13 +144,13 @@ class _Fields:
         return matching.clock(self.first(tag))
 
     def name(self, tag: str) -> str:
-        values = self._parsed.get(tag, {}).get("Value") or [{}]
-        groups = values[0] if isinstance(values[0], dict) else {}
+        values = self._values(tag)
+        groups = values[0] if values and isinstance(values[0], dict) else {}
         return names.key(_text(groups.get(group)) for group in ("Alphabetic", "Ideographic", "Phonetic"))
 
     def nested(self, sequence: str, tag: str) -> str:
         """The identifiers in the items of a sequence, joined as DICOM joins values."""
-        items = self._parsed.get(sequence, {}).get("Value") or []
+        items = self._values(sequence)
         return "\\".join(_identifiers(item.get(tag) for item in items if isinstance(item, dict)))
 
 

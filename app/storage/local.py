@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import FULL, LocalUpload, Target
 from app.storage.protocol import SHORTER, Entry, Pieces, Slice
 from app.storage.room import Room
+from app.storage.threads import Threads
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -52,8 +52,8 @@ class LocalStorage:
         self._sweep = sweep
         self._folders = Folders(str(self._root))
         self._files = OpenFiles(open_files)
-        self._writers = ThreadPoolExecutor(writers, "storage-write")
-        self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
+        self._writers = Threads(writers, "storage-write")
+        self._readers = Threads(readers, "storage-read")  # never behind a sync of the writers
         self._room = Room(reserve)
         self._left = 0
         self._stale = 0.0  # when to ask again what is left
@@ -68,8 +68,8 @@ class LocalStorage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.clear()
-        await asyncio.to_thread(self._writers.shutdown)
-        await asyncio.to_thread(self._readers.shutdown)
+        await self._writers.close()
+        await self._readers.close()
 
     @property
     def files(self) -> Self | None:
@@ -192,9 +192,7 @@ class LocalStorage:
 
     async def _reading(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         with _reasons():
-            return await asyncio.get_running_loop().run_in_executor(
-                self._readers, self._done, work, *arguments
-            )
+            return await self._readers.run(self._done, work, *arguments)
 
     def _done(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         try:

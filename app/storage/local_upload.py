@@ -6,10 +6,9 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Final, TypeVarTuple, Unpack
+from typing import Final
 
 from app.errors import NoRoom
 from app.storage import folders
@@ -17,9 +16,9 @@ from app.storage.collecting import Buffers, Collecting
 from app.storage.digest import Digests
 from app.storage.folders import Folders
 from app.storage.naming import Naming
+from app.storage.threads import Threads
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-Ts = TypeVarTuple("Ts")
 
 
 def _always() -> None:
@@ -86,11 +85,11 @@ class Target:
 
 
 class LocalUpload(Collecting):
-    """An upload whose work is done in the threads of `pool`."""
+    """An upload whose work is done in `threads`."""
 
-    def __init__(self, key: str, target: Target, pool: Executor) -> None:
+    def __init__(self, key: str, target: Target, threads: Threads) -> None:
         super().__init__(key, target.digests)
-        self._target, self._pool = target, pool
+        self._target, self._threads = target, threads
 
     @property
     def may_remain(self) -> bool:
@@ -98,16 +97,13 @@ class LocalUpload(Collecting):
         return self._target.may_remain
 
     def _flush(self, held: Buffers) -> asyncio.Future[None]:
-        return self._run(self._target.append, held)
+        return self._threads.run(self._target.append, held)
 
     def _finish(self, held: Buffers) -> asyncio.Future[None]:
-        return self._run(self._target.commit, held)
+        return self._threads.run(self._target.commit, held)
 
     def _abort(self) -> asyncio.Future[None]:
-        return self._run(self._target.discard)
-
-    def _run(self, work: Callable[[Unpack[Ts]], None], *arguments: *Ts) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        return self._threads.run(self._target.discard)
 
 
 def _write_all(descriptor: int, buffers: Buffers) -> None:

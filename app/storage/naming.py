@@ -25,7 +25,10 @@ class Naming(Protocol):
         """A new file, open for writing, and the name it has until it is an object; empty when it has none."""
 
     def name(self, descriptor: int, path: str, final: str) -> None:
-        """Give the file, all of which is written, its name; neither is durable before file and folder are synced."""
+        """Give the file, all of which is written, its name, whoever has it (a record may be written twice).
+
+        Neither is durable before file and folder are synced.
+        """
 
 
 class Linked:
@@ -45,8 +48,17 @@ class Linked:
         """Bring the bytes to the disk, then link."""
         if _sync_file_range(descriptor, *_WHOLE):
             os.fdatasync(descriptor)
-        # Only with a folder's descriptor does Python ask the kernel to follow the link below /proc.
-        os.link(f"/proc/self/fd/{descriptor}", final, src_dir_fd=descriptor)
+        try:
+            _link(descriptor, final)
+        except FileExistsError:
+            path = f"{self._folder}/{uuid7()}"
+            _link(descriptor, path)
+            os.rename(path, final)
+
+
+def _link(descriptor: int, path: str) -> None:
+    # Only when it is given a descriptor does Python ask the kernel to follow the link below /proc.
+    os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
 
 
 class Renamed:

@@ -12,7 +12,7 @@ from app.storage.naming import Linked, Naming, Renamed
 
 @pytest.mark.parametrize("kind", [Linked, Renamed])
 def test_a_file_has_its_name_when_it_is_whole(tmp_path: Path, kind: type[Linked] | type[Renamed]) -> None:
-    """Its bytes are on the disk before its name is; a name that is taken is not taken over by a link."""
+    """Nobody meets less of it; a name that is taken is taken over, as a record's that is written twice."""
     (tmp_path / "tmp").mkdir()
     way: Naming = kind(str(tmp_path / "tmp"))
     descriptor, path = way.create()
@@ -21,6 +21,11 @@ def test_a_file_has_its_name_when_it_is_whole(tmp_path: Path, kind: type[Linked]
     way.name(descriptor, path, str(tmp_path / "object"))
     os.close(descriptor)
     assert (tmp_path / "object").read_bytes() == b"whole"
+    descriptor, path = way.create()
+    os.write(descriptor, b"again")
+    way.name(descriptor, path, str(tmp_path / "object"))
+    os.close(descriptor)
+    assert (tmp_path / "object").read_bytes() == b"again"
     assert not list((tmp_path / "tmp").iterdir())
     assert (tmp_path / "object").stat().st_mode & 0o777 == 0o600
 
