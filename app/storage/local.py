@@ -103,6 +103,11 @@ class LocalStorage:
             raise Unavailable(SHORTER)
         return view
 
+    def at_hand(self, key: str, offset: int, length: int) -> OpenFile | None:
+        """The file, when it is open and these bytes of it are in memory."""
+        file = self._files.get(key)
+        return file if file and file.has_cached(offset, length) else None
+
     async def slice(self, key: str, offset: int, length: int) -> Slice | None:
         """These bytes of the open file, when they are in memory."""
         file = self._files.get(key) or await self._open_file(key)
