@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Final
 
 from app.errors import NoRoom
-from app.storage import folders
+from app.storage import folders, naming
 from app.storage.collecting import Buffers, Collecting
 from app.storage.digest import Digests
 from app.storage.folders import Folders
@@ -74,6 +74,7 @@ class Target:
         if self._descriptor < 0:
             self._descriptor, self._path = self._naming.create()
         _write_all(self._descriptor, buffers)
+        naming.write_out(self._descriptor)  # while we hash
         for buffer in buffers:
             self.digests.update(buffer)
 

@@ -12,9 +12,10 @@ from typing import Final, Protocol
 
 from uuid_utils import uuid7
 
-_WAIT_WRITE_WAIT: Final = 7  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
+_WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE
+_WAIT_WRITE_WAIT: Final = 7  # the same with SYNC_FILE_RANGE_WAIT_BEFORE and _WAIT_AFTER
 _FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC
-_WHOLE: Final = (ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_WAIT_WRITE_WAIT))
+_WHOLE: Final = (ctypes.c_int64(0), ctypes.c_int64(0))
 _sync_file_range: Callable[..., int] = getattr(ctypes.CDLL(None), "sync_file_range", lambda *_: -1)
 
 
@@ -46,7 +47,7 @@ class Linked:
 
     def name(self, descriptor: int, path: str, final: str) -> None:
         """Bring the bytes to the disk, then link."""
-        if _sync_file_range(descriptor, *_WHOLE):
+        if _sync_file_range(descriptor, *_WHOLE, _WAIT_WRITE_WAIT):
             os.fdatasync(descriptor)
         try:
             _link(descriptor, final)
@@ -76,6 +77,11 @@ class Renamed:
         """Sync, then rename."""
         os.fdatasync(descriptor)
         os.rename(path, final)
+
+
+def write_out(descriptor: int) -> None:
+    """Let the disk write what the file has so far, and do not wait: where it cannot, the sync does all of it."""
+    _sync_file_range(descriptor, *_WHOLE, _WRITE)
 
 
 def probed(folder: str) -> Naming:

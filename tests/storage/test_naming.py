@@ -82,7 +82,7 @@ def test_where_the_kernel_cannot_write_a_range_out_the_file_is_synced_first(
 def test_this_kernel_writes_ranges_out(tmp_path: Path) -> None:
     """The call of the C library is the one meant: it succeeds on a file and fails on a closed descriptor."""
     descriptor = os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY)
-    assert naming._sync_file_range(descriptor, *naming._WHOLE) == 0
+    assert naming._sync_file_range(descriptor, *naming._WHOLE, 7) == 0
     os.close(descriptor)
     assert ctypes.CDLL(None).sync_file_range
-    assert naming._sync_file_range(descriptor, *naming._WHOLE) == -1
+    assert naming._sync_file_range(descriptor, *naming._WHOLE, 7) == -1
