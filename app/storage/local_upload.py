@@ -18,6 +18,7 @@ from app.storage.folders import Folders
 from app.storage.naming import Naming
 from app.storage.threads import Threads
 
+_ALONE: Final = 128 << 10
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -96,6 +97,10 @@ class LocalUpload(Collecting):
     def may_remain(self) -> bool:
         """It got its name, and could not be removed when its folder could not be synced."""
         return self._target.may_remain
+
+    def _may_begin(self) -> bool:
+        """What comes alone is hashed and written while the rest of it comes; among others that costs a hop more."""
+        return self._collected >= _ALONE and self._threads.is_idle
 
     def _flush(self, held: Buffers) -> asyncio.Future[None]:
         return self._threads.run(self._target.append, held)

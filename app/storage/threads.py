@@ -40,6 +40,11 @@ class Threads:
         self._works.put((loop, future, work, arguments))
         return future
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is being done or waits for its turn."""
+        return not self._unfinished
+
     async def close(self) -> None:
         """Returns when everything is done and the threads have ended."""
         for _ in self._threads:
