@@ -177,7 +177,7 @@ class _Reader:
     async def _units(self, part: Prefixed) -> memoryview:
         page, stream = await self._paged(part.units, units.page_of(part)[0]), part.units.stream
         runs = page.runs(part.offset, part.length, self._storage.pieces.largest)
-        laid = [page.laid(run, await self._all(stream.slice(run.start, run.stop))) for run in runs]
+        laid = [page.laid(run, await self.together(stream.slice(run.start, run.stop))) for run in runs]
         return laid[0] if len(laid) == 1 else memoryview(b"".join(laid))
 
     async def _paged(self, table: Units, number: int) -> Page:
@@ -187,7 +187,7 @@ class _Reader:
         found = await self._storage.read(rows.key, rows.offset, rows.length)
         return _pages.put(rows, Page(table, number, found))
 
-    async def _all(self, extents: Extents) -> memoryview:
+    async def together(self, extents: Extents) -> memoryview:
         """All of it in one buffer, mostly the one that it was read into."""
         if extents.count == 1:
             return await self.read(list(extents))
@@ -195,6 +195,11 @@ class _Reader:
         while run := runs.next(2 * extents.length):  # items' headers may lie between
             buffers.append(await self.read(run))
         return buffers[0] if len(buffers) == 1 else memoryview(bytearray().join(buffers))
+
+
+async def read_together(storage: Storage, extents: Extents) -> memoryview:
+    """As `read_all`, in as few reads as there can be: for a mebibyte."""
+    return await _Reader(storage).together(extents)
 
 
 async def read_all(storage: Storage, extents: Extents) -> bytes:

@@ -7,7 +7,8 @@ from typing import Final
 
 from app.errors import Unavailable
 from app.video import Unplayable, confined
-from app.video.confined import Limits, Read, Task
+from app.video.boxes import Read
+from app.video.confined import Limits, Task
 from app.video.inside import Reason
 
 _REASONS: Final = {
@@ -32,6 +33,7 @@ async def jpeg(read: Read, length: int, demuxer: str, limits: Limits = Limits())
         if not wall.expired():
             raise
         raise Unavailable(_TOO_LONG) from None
-    if not child.conclusion.startswith(b"\xff\xd8\xff"):
+    made = bytes(child.conclusion)
+    if not made.startswith(b"\xff\xd8\xff"):
         raise Unplayable(_REASONS[Reason.NOTHING])
-    return bytes(child.conclusion)
+    return made

@@ -121,6 +121,22 @@ async def test_a_bare_stream_is_shown_in_order(tmp_path: Path, codec: str, bfram
     assert sum(abs(frames) > 0.1 for frames in late) <= 2
 
 
+@pytest.mark.parametrize("container", ["ts", "fmp4", "ps"])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_samples_are_found_in_passing(tmp_path: Path, codec: str, container: Container) -> None:
+    """The same as by one who reads the stream for nothing else, so that nobody has to."""
+    sound = "" if container == "ps" else "aac"
+    source = make_video.stream(tmp_path / "video", Clip(codec, sound=sound), container, times=2).read_bytes()
+    copy = remux.Copy(reader(source), len(source), DEMUXERS[container])
+    _ = [piece async for piece in copy.pieces()]
+    looked = probe.Probe(reader(source), len(source), DEMUXERS[container])
+    records = b"".join([bytes(piece) async for piece in looked.pieces()])
+    assert copy.samples
+    assert copy.samples.told.items() <= looked.description.items()
+    assert copy.samples.told["samples"] == 96
+    assert bytes(copy.samples.records) == records
+
+
 async def test_sound_that_would_stop_a_player_is_left_out(tmp_path: Path) -> None:
     """Browsers pass over AC-3; MPEG-1 layer 2 in an MP4 is taken for MP3."""
     for sound, expected in (("aac", ["aac"]), ("ac3", ["ac3"]), ("mp2", [])):
