@@ -32,6 +32,7 @@ from app.video import (
     sample_index,
 )
 from app.video.boxes import Buffer, Read
+from app.video.confined import Answer, Ask
 from app.video.inside import MOST_ASKED, SAMPLE
 from app.video.samples import Unfit
 
@@ -85,7 +86,7 @@ async def _copied_at(tools: Tools, located: Located, work: Work, pictures_per_s:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    copy = remux.Copy(_reader(tools, stored), stored.length, demuxer, pictures_per_s=pictures_per_s)
+    copy = remux.Copy(_giver(tools, stored), stored.length, demuxer, pictures_per_s=pictures_per_s)
     async with aclosing(copy.pieces()) as pieces:
         async for piece in pieces:
             await work.write(piece)
@@ -144,7 +145,7 @@ async def picture(tools: Tools, located: Located, work: Work) -> Made:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    jpeg = await poster.jpeg(_reader(tools, stored), stored.length, demuxer)
+    jpeg = await poster.jpeg(_giver(tools, stored), stored.length, demuxer)
     await work.write(jpeg)
     return Made((Span("rendition", 0, len(jpeg)),), "image/jpeg")
 
@@ -154,16 +155,17 @@ async def described(tools: Tools, located: Located, work: Work) -> Made:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    read = _reader(tools, stored)
-    counted = (
-        _tabled(read, stored.length, work) if pixels.container == "mp4" else _noted(tools, located, work)
-    )
+    ask = _giver(tools, stored)
+    if pixels.container == "mp4":
+        counted = _tabled(_reader(tools, stored), stored.length, work)
+    else:
+        counted = _noted(tools, located, work)
     told = await counted
     if told:
         length = told["samples"] * SAMPLE.size
-        told |= await probe.look(read, stored.length, demuxer)
+        told |= await probe.look(ask, stored.length, demuxer)
     else:
-        told, length = await _walked(read, stored.length, demuxer, work)
+        told, length = await _walked(ask, stored.length, demuxer, work)
     description = {"container": pixels.container, **told}
     attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
     description["warnings"] = agreement.warnings(
@@ -196,9 +198,9 @@ async def _noted(tools: Tools, located: Located, work: Work) -> dict[str, Any]:
     return told
 
 
-async def _walked(read: Read, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
+async def _walked(ask: Ask, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
     """All of the stream read for it."""
-    looked, written = probe.Probe(read, length, demuxer), 0
+    looked, written = probe.Probe(ask, length, demuxer), 0
     async with aclosing(looked.pieces()) as pieces:
         async for piece in pieces:
             await work.write(piece)
@@ -224,3 +226,18 @@ def _reader(tools: Tools, stored: Extents) -> Read:
         return await at_once(tools.storage, stored.slice(offset, offset + length))
 
     return read
+
+
+def _giver(tools: Tools, stored: Extents) -> Ask:
+    """The same for a child: what lies in a file in memory goes to it without being read."""
+    files, read = tools.storage.files, _reader(tools, stored)
+
+    async def give(offset: int, length: int) -> Answer:
+        part = stored.slice(offset, offset + length)
+        if files and part.count == 1:
+            (extent,) = part
+            if found := await files.slice(extent.key, extent.offset, extent.length):
+                return found
+        return await read(offset, length)
+
+    return give

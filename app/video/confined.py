@@ -13,13 +13,13 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -27,7 +27,7 @@ import app
 from app.dicom import transfer_syntax
 from app.errors import Unavailable
 from app.video import Unplayable, inside
-from app.video.boxes import Buffer, Read
+from app.video.boxes import Buffer
 from app.video.inside import MESSAGE, MOST_ASKED, MOST_GIVEN, Reason
 
 _TOO_LONG: Final = "Reading the video takes too long."
@@ -38,6 +38,32 @@ _NOTHING: Final = memoryview(b"")
 
 _DEMUXERS: Final = {"mp4": "mov", "fmp4": "mov", "ts": "mpegts", "ps": "mpeg", "mpeg": "mpegvideo"}
 _BARE: Final = {"video/mp4": "h264", "video/H265": "hevc", "video/mpeg": "mpegvideo"}
+
+
+class File(Protocol):
+    """An open file."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+class Part(Protocol):
+    """Bytes of a file, which the kernel hands on without a copy."""
+
+    @property
+    def file(self) -> File:
+        """It stays open while somebody holds it."""
+
+    @property
+    def offset(self) -> int:
+        """Where they begin."""
+
+    def __len__(self) -> int: ...
+
+
+Answer = Buffer | Part
+Ask = Callable[[int, int], Awaitable[Answer]]
+"""As `Read`, but what lies in a file need not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +99,7 @@ def demuxer(container: str, transfer_syntax_uid: str) -> str:
 
 
 @asynccontextmanager
-async def child(task: Task, read: Read, limits: Limits) -> AsyncIterator[Conversation]:
+async def child(task: Task, read: Ask, limits: Limits) -> AsyncIterator[Conversation]:
     """A child at work, ended with the block.
 
     To be entered on the main thread: the child dies with the thread that starts it (prctl(2), PR_SET_PDEATHSIG).
@@ -132,21 +158,31 @@ class _Pipes:
             os.close(end)
         self._answered = self._questioner = -1
 
-    async def exchanged(self, answer: Buffer, most: int) -> Message:
+    async def exchanged(self, answer: Answer, most: int) -> Message:
         """What the child says next, `answer` given before; EOFError or BrokenPipeError when it is dead."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._exchanged, memoryview(answer), most
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchanged, answer, most)
 
-    def _exchanged(self, rest: memoryview, most: int) -> Message:
-        while rest:
-            rest = rest[os.write(self.answers, rest) :]
+    def _exchanged(self, answer: Answer, most: int) -> Message:
+        if isinstance(answer, Buffer):
+            rest = memoryview(answer)
+            while rest:
+                rest = rest[os.write(self.answers, rest) :]
+        else:
+            self._handed_on(answer)
         what, number, length = MESSAGE.unpack(self._received(MESSAGE.size))
         if what == inside.READ:
             return Message(what, number, length, _NOTHING)
         if length > most:
             raise Unplayable(_CRASHED)
         return Message(what, number, length, self._received(length))
+
+    def _handed_on(self, part: Part) -> None:
+        offset, end = part.offset, part.offset + len(part)
+        while offset < end:
+            sent = os.sendfile(self.answers, part.file.fileno(), offset, end - offset)
+            if not sent:
+                raise Unavailable("The stored video is shorter than it was.")
+            offset += sent
 
     def _received(self, length: int) -> memoryview:
         buffer = np.empty(length, np.uint8).data  # not cleared before it is filled
@@ -198,7 +234,7 @@ def _why(status: int) -> Unplayable | Unavailable:
 class Conversation:
     """The child asks for pieces of the stream until it has told all, or a reason why there is nothing."""
 
-    def __init__(self, pipes: _Pipes, task: Task, read: Read, limits: Limits) -> None:
+    def __init__(self, pipes: _Pipes, task: Task, read: Ask, limits: Limits) -> None:
         self.position = 0
         """How far it has come in the stream."""
         self.number = 0
@@ -228,7 +264,7 @@ class Conversation:
 
     async def _told(self) -> Message:
         """The next that is given, or the end; what is asked for is answered."""
-        answer: Buffer = b""
+        answer: Answer = b""
         while True:
             told = await self._pipes.exchanged(answer, min(MOST_GIVEN, self._left))
             what, number, length, _ = told

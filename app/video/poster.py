@@ -7,8 +7,7 @@ from typing import Final
 
 from app.errors import Unavailable
 from app.video import Unplayable, confined
-from app.video.boxes import Read
-from app.video.confined import Limits, Task
+from app.video.confined import Ask, Limits, Task
 from app.video.inside import Reason
 
 _REASONS: Final = {
@@ -19,7 +18,7 @@ _REASONS: Final = {
 _TOO_LONG: Final = "Decoding the video's first picture takes too long."
 
 
-async def jpeg(read: Read, length: int, demuxer: str, limits: Limits = Limits()) -> bytes:  # noqa: B008 - frozen
+async def jpeg(read: Ask, length: int, demuxer: str, limits: Limits = Limits()) -> bytes:  # noqa: B008 - frozen
     """The poster of the unpadded stream of `length` bytes, as large as the video.
 
     Raises Unplayable when it has none, Unavailable when the child was ended by somebody else. On the main thread.

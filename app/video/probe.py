@@ -9,8 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from app.video import Unplayable, confined
-from app.video.boxes import Read
-from app.video.confined import Limits, Task
+from app.video.confined import Ask, Limits, Task
 from app.video.inside import SAMPLE, Reason
 
 _REASONS: Final = {
@@ -34,7 +33,7 @@ class Samples(NamedTuple):
 class Probe:
     """A stream that is looked at: `pieces` are the index of its samples; then `description` tells the rest."""
 
-    def __init__(self, read: Read, length: int, demuxer: str, limits: Limits | None = None) -> None:
+    def __init__(self, read: Ask, length: int, demuxer: str, limits: Limits | None = None) -> None:
         self.share = 0.0
         """How much of it was read."""
         self.description: dict[str, Any] = {}
@@ -52,7 +51,7 @@ class Probe:
         self.description = _believed(bytes(child.conclusion))
 
 
-async def look(read: Read, length: int, demuxer: str, limits: Limits = Limits()) -> dict[str, Any]:  # noqa: B008 - frozen
+async def look(read: Ask, length: int, demuxer: str, limits: Limits = Limits()) -> dict[str, Any]:  # noqa: B008 - frozen
     """The description without an index, from the stream's beginning."""
     async with confined.child(Task("look", demuxer, length, _REASONS), read, limits) as child:
         async for _ in child.pieces():

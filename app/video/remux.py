@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Final
 
 from app.video import Unplayable, confined, faststart, probe
-from app.video.boxes import MOVIE_BYTES, Read
-from app.video.confined import Limits, Task
+from app.video.boxes import MOVIE_BYTES
+from app.video.confined import Ask, Limits, Task
 from app.video.faststart import Plan
 from app.video.inside import Reason
 from app.video.probe import Samples
@@ -33,7 +33,7 @@ class Copy:
 
     def __init__(
         self,
-        read: Read,
+        read: Ask,
         length: int,
         demuxer: str,
         limits: Limits | None = None,

@@ -32,7 +32,8 @@ END: Final = b"e"
 FAILURE: Final = b"f"
 """It cannot be made; why stands in the place of the offset."""
 
-MOST_ASKED: Final = 1 << 20
+MOST_ASKED: Final = (1 << 20) - (8 << 10)
+"""A pipe of a mebibyte holds them, though they may begin and end within a page of a file."""
 MOST_GIVEN: Final = 64 << 20
 
 

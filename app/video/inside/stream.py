@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import av
@@ -50,8 +51,8 @@ class Stream:
         self._position = 0
         self._next = -1
         self._coming = (0, 0)
-        # The parent answers before it listens again: what is asked for ahead has to find room.
-        self._room = fcntl.fcntl(0, fcntl.F_GETPIPE_SZ)
+        # The parent answers before it listens again: what is asked for ahead has to find room, in whole pages.
+        self._room = fcntl.fcntl(0, fcntl.F_GETPIPE_SZ) - 2 * PAGESIZE
 
     def read(self, size: int) -> bytes:
         """Ask for the next bytes; b'' at the end."""
