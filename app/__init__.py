@@ -1,8 +1,13 @@
 """reelweb: a DICOMweb server for moving and still images."""
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("reelweb")
-except PackageNotFoundError:  # run from a checkout that is not installed (make run)
-    __version__ = "0.1.0"
+def __getattr__(name: str) -> str:
+    """`__version__`; looked up when somebody asks, for the library that knows it costs a child a third of its start."""
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    try:
+        return version("reelweb")
+    except PackageNotFoundError:  # run from a checkout that is not installed (make run)
+        return "0.1.0"

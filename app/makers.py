@@ -13,10 +13,10 @@ import orjson
 
 from app import retrieve
 from app.dicom.normalise import Normaliser
-from app.extent import Extents, Span
-from app.index import metadata
+from app.extent import Extent, Extents, Span
+from app.index import metadata, renditions
 from app.index.located import Located
-from app.storage.stream import read_all, stream
+from app.storage.stream import read_all, read_together, stream
 from app.tools import Tools
 from app.video import (
     NeedsRemux,
@@ -31,8 +31,12 @@ from app.video import (
     remux,
     sample_index,
 )
-from app.video.confined import Read
+from app.video.boxes import Buffer, Read
+from app.video.confined import Answer, Ask
+from app.video.inside import MOST_ASKED, SAMPLE
 from app.video.samples import Unfit
+
+_RECORDS: Final = "records"  # bytes of them at the end of a copy's object
 
 
 class Work(Protocol):
@@ -82,13 +86,18 @@ async def _copied_at(tools: Tools, located: Located, work: Work, pictures_per_s:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    copy = remux.Copy(_reader(tools, stored), stored.length, demuxer, pictures_per_s=pictures_per_s)
+    copy = remux.Copy(_giver(tools, stored), stored.length, demuxer, pictures_per_s=pictures_per_s)
     async with aclosing(copy.pieces()) as pieces:
         async for piece in pieces:
             await work.write(piece)
             work.reached(copy.share)
     assert copy.plan is not None
-    return Made(copy.plan.layout, copy.plan.media_type)
+    description = None
+    if copy.samples:  # they lie behind what is served, until the stream is described
+        told, records = copy.samples
+        await work.write(records)
+        description = {**told, _RECORDS: len(records)}
+    return Made(copy.plan.layout, copy.plan.media_type, description)
 
 
 async def _bare(tools: Tools, located: Located, work: Work) -> Made:
@@ -136,7 +145,7 @@ async def picture(tools: Tools, located: Located, work: Work) -> Made:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    jpeg = await poster.jpeg(_reader(tools, stored), stored.length, demuxer)
+    jpeg = await poster.jpeg(_giver(tools, stored), stored.length, demuxer)
     await work.write(jpeg)
     return Made((Span("rendition", 0, len(jpeg)),), "image/jpeg")
 
@@ -146,16 +155,17 @@ async def described(tools: Tools, located: Located, work: Work) -> Made:
     pixels = await retrieve.pixels(tools, located)
     demuxer = confined.demuxer(pixels.container, located.transfer_syntax_uid)
     stored = await retrieve.stream(tools, located)
-    read = _reader(tools, stored)
-    told, length = await _tabled(read, stored.length, demuxer, work) if pixels.container == "mp4" else ({}, 0)
-    if not told:
-        looked = probe.Probe(read, stored.length, demuxer)
-        async with aclosing(looked.pieces()) as pieces:
-            async for piece in pieces:
-                await work.write(piece)
-                work.reached(looked.share)
-                length += len(piece)
-        told = looked.description
+    ask = _giver(tools, stored)
+    if pixels.container == "mp4":
+        counted = _tabled(_reader(tools, stored), stored.length, work)
+    else:
+        counted = _noted(tools, located, work)
+    told = await counted
+    if told:
+        length = told["samples"] * SAMPLE.size
+        told |= await probe.look(ask, stored.length, demuxer)
+    else:
+        told, length = await _walked(ask, stored.length, demuxer, work)
     description = {"container": pixels.container, **told}
     attributes = orjson.loads(await metadata.dataset(tools.index, located.instance_id))
     description["warnings"] = agreement.warnings(
@@ -164,15 +174,39 @@ async def described(tools: Tools, located: Located, work: Work) -> Made:
     return Made((Span("rendition", 0, length),), "application/octet-stream", description)
 
 
-async def _tabled(read: Read, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
-    """The same of a plain MP4, whose media data need not be read; nothing where its tables do not tell all."""
+async def _tabled(read: Read, length: int, work: Work) -> dict[str, Any]:
+    """The samples of a plain MP4, whose media data need not be read; nothing where its tables do not tell all."""
     try:
         told, rows = await sample_index.of(read, length)
     except (Unplayable, Unfit):
-        return {}, 0
-    told |= await probe.look(read, length, demuxer)
+        return {}
     await work.write(rows)
-    return told, len(rows)
+    return told
+
+
+async def _noted(tools: Tools, located: Located, work: Work) -> dict[str, Any]:
+    """The samples that were found while packets were copied (the queue lets an MP4 go first); nothing of others."""
+    made = await renditions.find(tools.index, located.instance_id, renditions.MP4)
+    if made is None or made.state != "ready" or not made.description:
+        return {}
+    assert made.key is not None
+    assert made.size is not None
+    told = made.description
+    length = told.pop(_RECORDS)
+    async for piece in stream(tools.storage, Extents([Extent(made.key, made.size - length, length)])):
+        await work.write(piece)
+    return told
+
+
+async def _walked(ask: Ask, length: int, demuxer: str, work: Work) -> tuple[dict[str, Any], int]:
+    """All of the stream read for it."""
+    looked, written = probe.Probe(ask, length, demuxer), 0
+    async with aclosing(looked.pieces()) as pieces:
+        async for piece in pieces:
+            await work.write(piece)
+            work.reached(looked.share)
+            written += len(piece)
+    return looked.description, written
 
 
 async def normalised(tools: Tools, located: Located, work: Work) -> Made:
@@ -187,7 +221,23 @@ async def normalised(tools: Tools, located: Located, work: Work) -> Made:
 
 
 def _reader(tools: Tools, stored: Extents) -> Read:
-    async def read(offset: int, length: int) -> bytes:
-        return await read_all(tools.storage, stored.slice(offset, offset + length))
+    async def read(offset: int, length: int) -> Buffer:
+        at_once = read_together if length <= MOST_ASKED else read_all
+        return await at_once(tools.storage, stored.slice(offset, offset + length))
 
     return read
+
+
+def _giver(tools: Tools, stored: Extents) -> Ask:
+    """The same for a child: what lies in a file in memory goes to it without being read."""
+    files, read = tools.storage.files, _reader(tools, stored)
+
+    async def give(offset: int, length: int) -> Answer:
+        part = stored.slice(offset, offset + length)
+        if files and part.count == 1:
+            (extent,) = part
+            if found := await files.slice(extent.key, extent.offset, extent.length):
+                return found
+        return await read(offset, length)
+
+    return give

@@ -8,6 +8,7 @@ s3: objects in SeaweedFS, beside a plain loop of obstore.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -35,6 +36,11 @@ from tests.serving import ROOT, Server
 SIZES = (64 << 10, 256 << 10, 1 * MIB, 4 * MIB)
 CONNECTIONS, SECONDS, TURNS = 8, 2.0, 3
 VIDEO_BYTES = 200 * MIB
+OPENING, CLOSING = b"--part\r\nContent-Type: application/dicom\r\n\r\n", b"\r\n--part--\r\n"
+MULTIPART = {
+    "Content-Type": 'multipart/related; type="application/dicom"; boundary=part',
+    "Accept": "application/dicom+json",
+}
 
 
 @dataclass
@@ -69,9 +75,14 @@ def turn(figures: Figures, url: str, length: int, size: int, processes: Sequence
 
 def stored(server: Server, path: Path) -> str:
     """The address of the stored video's MP4, once it can be played."""
-    headers = {"Content-Type": "application/dicom"}
+    return sent(f"{server.url}/dicom-web", path)
+
+
+def sent(root: str, path: Path) -> str:
+    """The same of whoever answers DICOMweb there; it may only take multipart (PS3.18 10.5)."""
     with path.open("rb") as file:
-        answer = httpx.post(f"{server.url}/dicom-web/studies", content=file, headers=headers, timeout=300)
+        pieces = itertools.chain([OPENING], iter(partial(file.read, MIB), b""), [CLOSING])
+        answer = httpx.post(f"{root}/studies", content=pieces, headers=MULTIPART, timeout=600)
     answer.raise_for_status()
     url: str = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
     while httpx.head(f"{url}/rendered", headers={"Accept": "video/mp4"}, timeout=60).status_code != 200:

@@ -1,17 +1,21 @@
 """Videos as viewers meet them: the time to the first byte, the bytes before the first picture, copies, ranges.
 
-python benchmarks/video.py [bytes] [start] [copy] [ranges] [URL...]    # without words: all of ours
-A URL is a video on another server: its first byte, whole and in ranges, beside ours. REELWEB_BENCH_SIZES: MB, "10 1000 8000".
+python benchmarks/video.py [bytes] [start] [copy] [ranges] [whole] [--peer NAME URL]    # without words: all
+The peer answers DICOMweb below URL; it stores what we store and gives it whole. REELWEB_BENCH_SIZES: MB, "10 1000 8000".
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
+import random
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +25,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import nginx
 from benchmarks.paced import paced
-from benchmarks.ranges import Figures, copied, line, stored, turn
+from benchmarks.ranges import Figures, copied, line, sent, stored, turn
 from benchmarks.serving import MIB, everything, folder, serving
 from tests import browser, make_video
 from tests.make_video import Clip, Container
@@ -29,7 +33,7 @@ from tests.serving import Server
 
 RATE = 1e6  # bytes a second of a viewer's line
 SIZES_MB = os.environ.get("REELWEB_BENCH_SIZES", "10 100 1000 8000")
-ASKED = 40
+ASKED, WHOLE = 300, 5
 LONG = Clip(sound="aac", width=640, height=480, kilobits=1000, gop=48)
 LARGE = Clip(sound="aac", width=1280, height=720, kilobits=20_000)
 HEADERS, DICOM = {"Accept": "video/mp4"}, {"Content-Type": "application/dicom"}
@@ -37,38 +41,43 @@ COPIED_BYTES, SETTLED_S = 600 * MIB, 15
 SECONDS = {"40 s": 40, "2 h": 7200}
 
 
-def first_bytes(url: str) -> list[float]:
-    """Seconds from asking to the first byte, on one connection; at the beginning, the middle and the end in turn."""
-    took = list[float]()
-    with httpx.Client(headers=HEADERS, timeout=60) as client:
-        length = int(client.head(url).headers["content-length"])
-        for number in range(ASKED):
-            start = (length - 1) * (number % 3) // 2
-            began = time.perf_counter()
-            with client.stream("GET", url, headers={"Range": f"bytes={start}-{start + 65535}"}) as answer:
-                pieces = answer.iter_raw()
-                next(pieces)
-                took.append(time.perf_counter() - began)
-                sum(map(len, pieces))
-    return took
+def first_byte(client: httpx.Client, url: str, start: int) -> float:
+    """Milliseconds from asking for 64 KiB to their first byte."""
+    began = time.perf_counter()
+    with client.stream("GET", url, headers={"Range": f"bytes={start}-{start + 65535}"}) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        took = time.perf_counter() - began
+        sum(map(len, pieces))
+    return 1000 * took
 
 
 def until_first_byte(path: Path) -> None:
-    """At each size, from ten megabytes on."""
-    for megabytes in map(int, SIZES_MB.split()):
-        source = path / "large.dcm"
-        made = make_video.large(source, megabytes * 1_000_000)
-        made.stream.unlink()
-        source.with_suffix(".unit").unlink()
-        with serving() as server:
-            url = stored(server, source)
-            source.unlink()
-            took = [1000 * one for one in first_bytes(url)]
-        quartiles = statistics.quantiles(took, n=20)
-        print(
-            f"first byte   {megabytes:6d} MB   median {statistics.median(took):5.1f} ms   p95 {quartiles[-1]:5.1f} ms",
-            flush=True,
-        )
+    """At each size in turn, on one connection: what disturbs one disturbs all. At random places."""
+    with serving() as server, httpx.Client(headers=HEADERS, timeout=60) as client:
+        urls = {size: large(server, path / "large.dcm", size) for size in map(int, SIZES_MB.split())}
+        lengths = {size: int(client.head(url).headers["content-length"]) for size, url in urls.items()}
+        took: dict[int, list[float]] = {size: [] for size in urls}
+        chosen = random.Random(7)
+        for _ in range(ASKED):
+            for size, url in urls.items():
+                took[size].append(first_byte(client, url, chosen.randrange(lengths[size] - 65536)))
+    medians = [statistics.median(each) for each in took.values()]
+    for size, each in took.items():
+        last = statistics.quantiles(each, n=20)[-1]
+        print(f"first byte   {size:6d} MB   median {statistics.median(each):5.2f} ms   p95 {last:5.1f} ms")
+    print(
+        f"first byte   medians {max(medians) - min(medians):.2f} ms apart, {ASKED} asked of each", flush=True
+    )
+
+
+def large(server: Server, source: Path, megabytes: int) -> str:
+    """The address of a video of this size; the file that was sent is gone."""
+    make_video.large(source, megabytes * 1_000_000).stream.unlink()
+    source.with_suffix(".unit").unlink()
+    url = stored(server, source)
+    source.unlink()
+    return url
 
 
 async def shown(port: int, path: str, jumps: tuple[float, ...] = (0.5, 0.9, 0.1)) -> str:
@@ -163,31 +172,47 @@ def beside_nginx(path: Path) -> None:
                     print(line(asked, name, mine, its), flush=True)
 
 
-def elsewhere(url: str) -> None:
-    """Another server's video."""
+def whole(path: Path, peer: Sequence[str] = ()) -> None:
+    """The whole video, and whether there are ranges of it; of the peer as well."""
+    make_video.large(path / "whole.dcm", 200 * MIB)
+    with serving() as server:
+        places = {"reelweb": f"{server.url}/dicom-web", **({peer[0]: peer[1].rstrip("/")} if peer else {})}
+        for name, root in places.items():
+            url = sent(root, path / "whole.dcm")
+            rates = [taken(url) for _ in range(WHOLE)]
+            part = httpx.get(url, headers=HEADERS | {"Range": "bytes=0-99"}, timeout=600)
+            has = f"{len(part.content)} of 100 bytes, {part.status_code}"
+            told = f"{statistics.median(rates):6.0f} MB/s   a range: {has}"
+            print(f"whole        {name:9} {told}", flush=True)
+
+
+def taken(url: str) -> float:
+    """MB a second."""
+    size, began = 0, time.perf_counter()
     with httpx.stream("GET", url, headers=HEADERS, timeout=600) as answer:
-        began, size = time.perf_counter(), 0
+        answer.raise_for_status()
         for piece in answer.iter_raw(MIB):
             size += len(piece)
-        took = time.perf_counter() - began
-        has_ranges = answer.headers.get("accept-ranges") == "bytes"
-    print(
-        f"elsewhere    whole {size / 1e6 / took:6.0f} MB/s   ranges: {'yes' if has_ranges else 'no'}",
-        flush=True,
-    )
-    if has_ranges:
-        took_ms = [1000 * one for one in first_bytes(url)]
-        print(f"elsewhere    first byte median {statistics.median(took_ms):5.1f} ms", flush=True)
+    return size / 1e6 / (time.perf_counter() - began)
 
 
-PARTS = {"bytes": until_first_byte, "start": until_first_picture, "copy": copies, "ranges": beside_nginx}
+PARTS = {
+    "bytes": until_first_byte,
+    "start": until_first_picture,
+    "copy": copies,
+    "ranges": beside_nginx,
+    "whole": whole,
+}
 
 
 def main() -> None:
-    words = sys.argv[1:] or list(PARTS)
-    for word in words:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
+    parser.add_argument("--peer", nargs=2, metavar=("NAME", "URL"), default=())
+    told = parser.parse_args()
+    for word in told.parts or PARTS:
         with folder() as path:
-            PARTS.get(word, lambda _, url=word: elsewhere(url))(path)
+            (partial(whole, peer=told.peer) if word == "whole" else PARTS[word])(path)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ async def test_a_stored_video_becomes_playable(tmp_path: Path, tools: Tools, fra
 
 @pytest.mark.parametrize("container", ["fmp4", "ts", "ps"])
 async def test_other_containers_are_copied(tmp_path: Path, tools: Tools, container: Container) -> None:
-    """All bytes of such a video are the rendition's own, the header behind the media data."""
+    """All bytes of such a video are the rendition's own, behind the media data the header, and what nobody plays."""
     clip = Clip(sound="" if container == "ps" else "aac")
     made = make_video.instance(tmp_path / "video.dcm", clip, container, fragment_size=4096)
     located = await stored(tools, made)
@@ -63,11 +63,11 @@ async def test_other_containers_are_copied(tmp_path: Path, tools: Tools, contain
     assert found.size
     assert {span.source for span in found.layout} == {"rendition"}
     header, media = found.layout
-    assert header.offset + header.length == found.size
+    assert header.offset + header.length == found.size - made.frames * SAMPLE.size
     own = Extents([Extent(found.key or "", 0, found.size)])
     content = await read_all(tools.storage, own)
     assert hashlib.sha256(content).digest() == found.sha256
-    served = content[header.offset :] + content[media.offset : media.offset + media.length]
+    served = b"".join(content[span.offset : span.offset + span.length] for span in (header, media))
     (tmp_path / "served").write_bytes(served)
     shown = packets(str(tmp_path / "served"))
     assert len([one for one in shown if one[0] == 0]) == made.frames
@@ -147,7 +147,16 @@ async def test_a_stream_is_described(tmp_path: Path, tools: Tools) -> None:
         "Rows is 121, the stream's height 120.",
         "FrameTime is 33.3 ms, the stream's 40 ms.",
     ]
+    assert found.key
     assert found.size == made.frames * SAMPLE.size
+    # They were found while the packets were copied: the stream is not read again.
+    mp4 = await renditions.find(tools.index, located.instance_id, "mp4")
+    assert mp4
+    assert mp4.key
+    assert mp4.size
+    behind = Extents([Extent(mp4.key, mp4.size - found.size, found.size)])
+    own = Extents([Extent(found.key, 0, found.size)])
+    assert await read_all(tools.storage, own) == await read_all(tools.storage, behind)
 
 
 async def test_what_is_made_again_is_the_same(tmp_path: Path, tools: Tools) -> None:

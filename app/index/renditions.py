@@ -84,7 +84,8 @@ _USE = "update rendition set used_at = now() where id = $1"
 
 _SPENT = "Whoever prepared the video did not survive it; the stored original can still be retrieved."
 
-# One that was taken too often ended its makers, not itself: nobody takes it any more.
+# One that was taken too often ended its makers, not itself: nobody takes it any more. A stream is described after its
+# MP4, of which much is known then.
 _LEASE = f"""
 with spent as (
     update rendition set state = 'failed', error = $4, lease_until = null where id in (
@@ -98,6 +99,9 @@ with spent as (
       and (lease_until is null or lease_until < now())
       and ($5::text[] is null or exists (
           select from instance i where i.id = d.instance_id and i.container = any($5::text[])))
+      and (kind <> 'stream' or not exists (
+          select from rendition m where m.instance_id = d.instance_id and m.kind = 'mp4'
+            and m.state in ('queued', 'running')))
     order by id limit 1 for update skip locked
 ), leased as (
     update rendition d set state = 'running', lease_until = now() + $2::float8 * interval '1 second',

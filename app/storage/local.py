@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar, TypeVarTuple, Unpack
 
+import numpy as np
 from uuid_utils import uuid7
 
 from app.errors import NoRoom, NotFound, Unavailable
@@ -35,7 +36,7 @@ class LocalStorage:
     `sweep` removes what crashed uploads left; only who owns the folder alone may ask for it.
     """
 
-    pieces: Final = Pieces(smallest=64 << 10, largest=256 << 10, ahead=False)
+    pieces: Final = Pieces(smallest=64 << 10, largest=512 << 10, ahead=False)
 
     def __init__(
         self,
@@ -94,9 +95,8 @@ class LocalStorage:
     async def read(self, key: str, offset: int, length: int) -> memoryview:
         """These bytes: at once when they are in memory, else from a thread."""
         file = self._files.get(key) or await self._open_file(key)
-        buffer = bytearray(length)
-        view = memoryview(buffer)
-        done = file.read_cached(buffer, offset) if self._nowait else 0
+        view = np.empty(length, np.uint8).data  # not cleared before it is filled
+        done = file.read_cached(view, offset) if self._nowait else 0
         if done < length:
             done += await self._reading(file.read, view[done:], offset + done)
         if done < length:

@@ -46,7 +46,7 @@ class OpenFile:
         except OSError:  # as in read_cached
             return False
 
-    def read_cached(self, buffer: bytearray, offset: int) -> int:
+    def read_cached(self, buffer: bytearray | memoryview, offset: int) -> int:
         """Fill the buffer's beginning with what is in memory; never waits for the disk."""
         try:
             return os.preadv(self._descriptor, [buffer], offset, NOWAIT)

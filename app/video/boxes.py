@@ -10,7 +10,8 @@ from typing import Final
 from app.video import Unplayable
 
 Buffer = bytes | bytearray | memoryview
-Read = Callable[[int, int], Awaitable[bytes]]
+Read = Callable[[int, int], Awaitable[Buffer]]
+"""`await read(offset, length)` gives these bytes of the stream."""
 
 MOVIE_BYTES: Final = 64 << 20  # the movie header of ten hours with sound is 36 MB
 _REGIONS: Final = 1024  # boxes of a file, each a read at worst
@@ -117,7 +118,7 @@ class Window:
     def __init__(self, read: Read, length: int) -> None:
         self._read = read
         self._start = 0
-        self._bytes = b""
+        self._bytes: Buffer = b""
         self.length = length
 
     async def at(self, offset: int, length: int) -> memoryview:

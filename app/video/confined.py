@@ -19,24 +19,51 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Protocol, Self
+
+import numpy as np
 
 import app
 from app.dicom import transfer_syntax
 from app.errors import Unavailable
 from app.video import Unplayable, inside
+from app.video.boxes import Buffer
 from app.video.inside import MESSAGE, MOST_ASKED, MOST_GIVEN, Reason
-
-Read = Callable[[int, int], Awaitable[bytes]]
-"""`await read(offset, length)` gives these bytes of the stream."""
 
 _TOO_LONG: Final = "Reading the video takes too long."
 _CRASHED: Final = "The decoder crashed on this video."
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 _PIPE: Final = 1 << 20
+_NOTHING: Final = memoryview(b"")
 
 _DEMUXERS: Final = {"mp4": "mov", "fmp4": "mov", "ts": "mpegts", "ps": "mpeg", "mpeg": "mpegvideo"}
 _BARE: Final = {"video/mp4": "h264", "video/H265": "hevc", "video/mpeg": "mpegvideo"}
+
+
+class File(Protocol):
+    """An open file."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+class Part(Protocol):
+    """Bytes of a file, which the kernel hands on without a copy."""
+
+    @property
+    def file(self) -> File:
+        """It stays open while somebody holds it."""
+
+    @property
+    def offset(self) -> int:
+        """Where they begin."""
+
+    def __len__(self) -> int: ...
+
+
+Answer = Buffer | Part
+Ask = Callable[[int, int], Awaitable[Answer]]
+"""As `Read`, but what lies in a file need not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +99,7 @@ def demuxer(container: str, transfer_syntax_uid: str) -> str:
 
 
 @asynccontextmanager
-async def child(task: Task, read: Read, limits: Limits) -> AsyncIterator[Conversation]:
+async def child(task: Task, read: Ask, limits: Limits) -> AsyncIterator[Conversation]:
     """A child at work, ended with the block.
 
     To be entered on the main thread: the child dies with the thread that starts it (prctl(2), PR_SET_PDEATHSIG).
@@ -85,8 +112,16 @@ async def child(task: Task, read: Read, limits: Limits) -> AsyncIterator[Convers
         except (EOFError, BrokenPipeError):
             raise _why(await process.wait()) from None
         finally:
-            conversation.close()
             await _ended(process)
+
+
+class Message(NamedTuple):
+    """What a child says: which of the words of app/video/inside, a number, and content of `length` bytes."""
+
+    what: bytes
+    number: int
+    length: int
+    content: memoryview
 
 
 class _Pipes:
@@ -123,28 +158,41 @@ class _Pipes:
             os.close(end)
         self._answered = self._questioner = -1
 
-    async def receive(self, length: int) -> bytearray:
-        """So many bytes; EOFError when the child is dead."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._received, length)
+    async def exchanged(self, answer: Answer, most: int) -> Message:
+        """What the child says next, `answer` given before; EOFError or BrokenPipeError when it is dead."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchanged, answer, most)
 
-    async def send(self, data: bytes) -> None:
-        """BrokenPipeError when the child is dead."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._sent, data)
+    def _exchanged(self, answer: Answer, most: int) -> Message:
+        if isinstance(answer, Buffer):
+            rest = memoryview(answer)
+            while rest:
+                rest = rest[os.write(self.answers, rest) :]
+        else:
+            self._handed_on(answer)
+        what, number, length = MESSAGE.unpack(self._received(MESSAGE.size))
+        if what == inside.READ:
+            return Message(what, number, length, _NOTHING)
+        if length > most:
+            raise Unplayable(_CRASHED)
+        return Message(what, number, length, self._received(length))
 
-    def _received(self, length: int) -> bytearray:
-        buffer = bytearray(length)
-        rest = memoryview(buffer)
+    def _handed_on(self, part: Part) -> None:
+        offset, end = part.offset, part.offset + len(part)
+        while offset < end:
+            sent = os.sendfile(self.answers, part.file.fileno(), offset, end - offset)
+            if not sent:
+                raise Unavailable("The stored video is shorter than it was.")
+            offset += sent
+
+    def _received(self, length: int) -> memoryview:
+        buffer = np.empty(length, np.uint8).data  # not cleared before it is filled
+        rest = buffer
         while rest:
             came = os.readv(self.questions, [rest])
             if not came:
                 raise EOFError
             rest = rest[came:]
         return buffer
-
-    def _sent(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self.answers, rest) :]
 
 
 async def _started(task: Task, limits: Limits, pipes: _Pipes) -> Process:
@@ -186,74 +234,47 @@ def _why(status: int) -> Unplayable | Unavailable:
 class Conversation:
     """The child asks for pieces of the stream until it has told all, or a reason why there is nothing."""
 
-    def __init__(self, pipes: _Pipes, task: Task, read: Read, limits: Limits) -> None:
+    def __init__(self, pipes: _Pipes, task: Task, read: Ask, limits: Limits) -> None:
         self.position = 0
         """How far it has come in the stream."""
         self.number = 0
-        self.conclusion = bytearray()
-        self._pipes, self._task, self._limits = pipes, task, limits
-        self._source = _Source(read, task.length)
+        self.conclusion = _NOTHING
+        self.index = _NOTHING
+        """Records of the stream's samples, and what is told of them, where they are found on the way."""
+        self._pipes, self._task, self._read, self._limits = pipes, task, read, limits
         self._left = limits.given_bytes
 
-    async def pieces(self) -> AsyncIterator[bytearray]:
+    async def pieces(self) -> AsyncIterator[memoryview]:
         """The product; then `conclusion` and `number` are known. Raises Unplayable, or Unavailable."""
         while True:
             try:
                 async with asyncio.timeout(self._limits.wall_s) as wall:
-                    what, number, content = await self._told()
+                    told = await self._told()
             except TimeoutError:
                 if not wall.expired():
                     raise
                 raise Unavailable(_TOO_LONG) from None
-            if what == inside.END:
-                self.number, self.conclusion = number, content
+            if told.what == inside.END:
+                self.number, self.conclusion = told.number, told.content
                 return
-            yield content
+            if told.what == inside.INDEX:
+                self.index = told.content
+            else:
+                yield told.content
 
-    async def _told(self) -> tuple[bytes, int, bytearray]:
-        """The next piece, or the end."""
+    async def _told(self) -> Message:
+        """The next that is given, or the end; what is asked for is answered."""
+        answer: Answer = b""
         while True:
-            what, number, length = MESSAGE.unpack(await self._pipes.receive(MESSAGE.size))
+            told = await self._pipes.exchanged(answer, min(MOST_GIVEN, self._left))
+            what, number, length, _ = told
             if what == inside.READ and length <= MOST_ASKED and number + length <= self._task.length:
-                await self._pipes.send(await self._source.read(number, length))
+                answer = await self._read(number, length)
                 self.position = number + length
-            elif what in {inside.PIECE, inside.END} and length <= min(MOST_GIVEN, self._left):
+            elif what in {inside.PIECE, inside.INDEX, inside.END}:
                 self._left -= length
-                return what, number, await self._pipes.receive(length)
+                return told
             elif what == inside.FAILURE and number in self._task.reasons:
                 raise Unplayable(self._task.reasons[Reason(number)])
             else:
                 raise Unplayable(_CRASHED)
-
-    def close(self) -> None:
-        """Nothing is read any more."""
-        self._source.close()
-
-
-class _Source:
-    """Reads the next piece ahead for one who goes straight on: it comes while the child works."""
-
-    def __init__(self, read: Read, length: int) -> None:
-        self._read, self._length = read, length
-        self._next = -1
-        self._ahead: asyncio.Task[bytes] | None = None
-        self._asked = (0, 0)
-
-    async def read(self, offset: int, length: int) -> bytes:
-        ahead, asked = self._ahead, self._asked
-        goes_on, self._next = offset == self._next, offset + length
-        if ahead is not None and asked == (offset, length):
-            piece = await ahead
-            self._ahead = None
-        else:
-            self.close()
-            piece = await self._read(offset, length)
-        if goes_on and self._next < self._length:
-            self._asked = self._next, min(length, self._length - self._next)
-            self._ahead = asyncio.ensure_future(self._read(*self._asked))
-        return piece
-
-    def close(self) -> None:
-        if self._ahead is not None:
-            self._ahead.cancel()
-            self._ahead = None

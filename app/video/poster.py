@@ -7,7 +7,7 @@ from typing import Final
 
 from app.errors import Unavailable
 from app.video import Unplayable, confined
-from app.video.confined import Limits, Read, Task
+from app.video.confined import Ask, Limits, Task
 from app.video.inside import Reason
 
 _REASONS: Final = {
@@ -18,7 +18,7 @@ _REASONS: Final = {
 _TOO_LONG: Final = "Decoding the video's first picture takes too long."
 
 
-async def jpeg(read: Read, length: int, demuxer: str, limits: Limits = Limits()) -> bytes:  # noqa: B008 - frozen
+async def jpeg(read: Ask, length: int, demuxer: str, limits: Limits = Limits()) -> bytes:  # noqa: B008 - frozen
     """The poster of the unpadded stream of `length` bytes, as large as the video.
 
     Raises Unplayable when it has none, Unavailable when the child was ended by somebody else. On the main thread.
@@ -32,6 +32,7 @@ async def jpeg(read: Read, length: int, demuxer: str, limits: Limits = Limits())
         if not wall.expired():
             raise
         raise Unavailable(_TOO_LONG) from None
-    if not child.conclusion.startswith(b"\xff\xd8\xff"):
+    made = bytes(child.conclusion)
+    if not made.startswith(b"\xff\xd8\xff"):
         raise Unplayable(_REASONS[Reason.NOTHING])
-    return bytes(child.conclusion)
+    return made

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from app.video import Unplayable, confined
-from app.video.confined import Limits, Read, Task
+from app.video.confined import Ask, Limits, Task
 from app.video.inside import SAMPLE, Reason
 
 _REASONS: Final = {
@@ -20,12 +20,20 @@ _SLOWEST: Final = 4 << 20  # bytes a second
 _SMALLEST: Final = 8  # bytes of the container that a sample takes at least
 _MOST_TOLD: Final = 64 << 10
 _NUMBERS: Final = ("width", "height")
+_COUNTED: Final = ("samples", "keyframes", "duration_s", "ticks_per_s")
+
+
+class Samples(NamedTuple):
+    """What is told of a stream's samples, and a record of each (inside.SAMPLE)."""
+
+    told: dict[str, Any]
+    records: memoryview
 
 
 class Probe:
     """A stream that is looked at: `pieces` are the index of its samples; then `description` tells the rest."""
 
-    def __init__(self, read: Read, length: int, demuxer: str, limits: Limits | None = None) -> None:
+    def __init__(self, read: Ask, length: int, demuxer: str, limits: Limits | None = None) -> None:
         self.share = 0.0
         """How much of it was read."""
         self.description: dict[str, Any] = {}
@@ -43,12 +51,24 @@ class Probe:
         self.description = _believed(bytes(child.conclusion))
 
 
-async def look(read: Read, length: int, demuxer: str, limits: Limits = Limits()) -> dict[str, Any]:  # noqa: B008 - frozen
+async def look(read: Ask, length: int, demuxer: str, limits: Limits = Limits()) -> dict[str, Any]:  # noqa: B008 - frozen
     """The description without an index, from the stream's beginning."""
     async with confined.child(Task("look", demuxer, length, _REASONS), read, limits) as child:
         async for _ in child.pieces():
             raise Unplayable(_REASONS[Reason.NOTHING])
     return _believed(bytes(child.conclusion))
+
+
+def samples(index: memoryview) -> Samples | None:
+    """What a child says that read the stream for something else; nothing where it says none, or nonsense."""
+    line = bytes(index[:_MOST_TOLD]).partition(b"\n")[0]
+    try:
+        told = orjson.loads(line)
+        found = Samples({name: told[name] + 0 for name in _COUNTED}, index[len(line) + 1 :])
+        is_whole = len(found.records) == SAMPLE.size * found.told["samples"]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return None
+    return found if is_whole else None
 
 
 def rate(description: Mapping[str, Any]) -> Fraction | None:

@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator
 from fractions import Fraction
 from typing import Final
 
-from app.video import Unplayable, confined, faststart
+from app.video import Unplayable, confined, faststart, probe
 from app.video.boxes import MOVIE_BYTES
-from app.video.confined import Limits, Read, Task
+from app.video.confined import Ask, Limits, Task
 from app.video.faststart import Plan
 from app.video.inside import Reason
+from app.video.probe import Samples
 
 MPEG2: Final = (
     "The video's codec is MPEG-2, which no browser plays; as video/mpeg its stream can be had as it is."
@@ -32,7 +33,7 @@ class Copy:
 
     def __init__(
         self,
-        read: Read,
+        read: Ask,
         length: int,
         demuxer: str,
         limits: Limits | None = None,
@@ -41,6 +42,8 @@ class Copy:
         self.share = 0.0
         """How much of it was read."""
         self.plan: Plan | None = None
+        self.samples: Samples | None = None
+        """Where those of the stream lie, found in passing."""
         self._read = read
         self._task = Task("remux", demuxer, length, _REASONS, pictures_per_s)
         self._limits = limits or Limits(cpu_s=30 + length // _SLOWEST, given_bytes=2 * length + MOVIE_BYTES)
@@ -61,3 +64,4 @@ class Copy:
         moov = memoryview(child.conclusion)[_BOX_HEADER:]
         self.plan = await asyncio.to_thread(faststart.behind, moov, child.number, written)
         yield memoryview(self.plan.header)
+        self.samples = probe.samples(child.index)

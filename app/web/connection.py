@@ -12,11 +12,16 @@ from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.web import again, asked, client, observe, sendfile
+from app.web import upgrade as upgrades
 from app.web.again import Again, Begun, Known
 from app.web.asked import Asked
+from app.web.extents import Header
+from app.web.problems import problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -24,10 +29,13 @@ if TYPE_CHECKING:
 
 HEADER_BYTES: Final = 64 << 10  # of a request line and its fields
 HEADER_S: Final = 30.0  # in which they have to come
+LINGER_S: Final = 2.0  # in which who sends what is no HTTP can read that
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
 AT_ONCE: Final = 4 << 20  # then it is somebody else's turn
 HELD: Final = 2 << 10
+
+_log = structlog.get_logger("reelweb.connection")
 
 
 class Protocol(HttpToolsProtocol):
@@ -41,6 +49,8 @@ class Protocol(HttpToolsProtocol):
         self._again: Again | None = self.app_state.get("again") if self.scheme == "http" else None
         self._asked: Asked | None = None
         self._begun: Begun | None = None
+        self._unparsed: list[Header] = []  # how a body is framed that the parser takes for another protocol
+        self._is_refused = False
         self._idle_since = 0.0  # when the last known request was answered
         self._peer = self.client and self.client[0], self.server  # the rest of a question is in its bytes
         self._await_header()
@@ -52,15 +62,65 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what is known; count what comes until a header is complete."""
+        if self._is_refused:
+            return
         if self._again and self._is_idle():
             self._asked = self._again.asked(self._peer, data)
             if self._asked and self._answer_again(self._again, self._asked, data):
                 return
-        super().data_received(data)
+        self._parse(data)
         if self._header_bytes is not None:
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES:
                 self.transport.abort()
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn's protocol does, but that no request leaves this protocol."""
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                data = self._parse_some(data)
+        except httptools.HttpParserError:
+            self._refuse()
+
+    def _parse_some(self, data: bytes) -> bytes:
+        """What is still to be parsed."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._unparsed:
+                self.parser, self._unparsed = upgrades.parser(self, self._unparsed), []
+            return data[upgrade.args[0] :]
+        return b""
+
+    def _refuse(self) -> None:
+        """Obey nothing that comes on this connection any more.
+
+        What was asked before is answered; a request whose own body is broken ends, unless its answer has begun.
+        """
+        self._is_refused, request_id = True, observe.new_id()
+        _log.warning("no HTTP", request_id=request_id)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                return
+            if cycle.response_started or self.pipeline:
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        answer = problem({"request_id": request_id}, HTTPStatus.BAD_REQUEST, "This is no request of HTTP.")
+        fields = [*answer.raw_headers, *observe.own(request_id), (b"connection", b"close")]
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (again.lines(fields), bytes(answer.body))
+        )
+        self.transport.write_eof()
+        self._deadline.cancel()  # closing with something unread would take the answer back
+        self._deadline = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _should_upgrade(self) -> bool:
+        return False
 
     def _is_idle(self) -> bool:
         """What comes now is the beginning of a request."""
@@ -82,7 +142,7 @@ class Protocol(HttpToolsProtocol):
         else:
             rest = memory.rest(known, start + seen.size, stop, headed=headed)
             self._begun = Begun(rest, known.label, seen)
-            super().data_received(data)
+            self._parse(data)
         return True
 
     def _send_at_once(self, memory: Again, known: Known, start: int, stop: int, seen: observe.Seen) -> bool:
@@ -119,7 +179,13 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The rest is a body, which has bounds of its own."""
         self._header_over()
+        self._unparsed = upgrades.framing(self.headers) if self.parser.should_upgrade() else []
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is over, unless the parser thinks so because of what it would go on in."""
+        if not self._unparsed:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""

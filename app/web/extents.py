@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Final
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -65,9 +64,9 @@ class ExtentsResponse(Response):
         """Answer one request."""
         body = self._body
         length = body.length if isinstance(body, Extents) else len(body)
-        answer = ranges.answer(scope["method"], Headers(scope=scope), length, self._validators)
+        answer = ranges.answer(scope["method"], _fields(scope), length, self._validators)
         self.status_code = answer.status
-        self.headers.update(answer.headers)
+        self.raw_headers += _raw(answer.headers)
         if scope["method"] == "HEAD" or answer.start == answer.stop:
             await _send_head(self, send)
             return
@@ -121,9 +120,9 @@ class UnmadeResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer = ranges.answer(scope["method"], Headers(scope=scope), 0, self._validators)
+        answer = ranges.answer(scope["method"], _fields(scope), 0, self._validators)
         self.status_code = answer.status
-        self.headers.update(answer.headers)
+        self.raw_headers += _raw(answer.headers)
         if answer.status == HTTPStatus.OK:
             del self.headers["content-length"]
         await _send_head(self, send)
@@ -230,6 +229,15 @@ class _Sender:
                 stall.reschedule(loop.time() + self._stall_s)
             piece = await anext(pieces, None)
         await self._send(_LAST)
+
+
+def _fields(scope: Scope) -> dict[str, str]:
+    """What was asked, by lower-case name; of several fields of a name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+def _raw(headers: Mapping[str, str]) -> list[Header]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def _message(piece: Piece, *, more: bool) -> Message:

@@ -48,6 +48,22 @@ async def test_a_rendition_is_made_once(index: Index, video: int, sql: Connectio
     assert await renditions.lease(index, ["mp4"], 30) is None
 
 
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_a_stream_is_described_after_its_mp4(index: Index, video: int, *, is_made: bool) -> None:
+    """What was found on the way to the MP4 need not be looked for again; one that failed is not waited for."""
+    assert await renditions.lease(index, ["stream"], 30) is None
+    job = await renditions.lease(index, ["mp4"], 30)
+    assert job
+    assert await renditions.lease(index, ["stream"], 30) is None
+    if is_made:
+        assert await renditions.finish(index, job, "renditions/1", 40, LAYOUT, "video/mp4", b"digest")
+    else:
+        assert await renditions.fail(index, job, "It is MPEG-2.", final=True)
+    described = await renditions.lease(index, ["stream"], 30)
+    assert described
+    assert described.located.instance_id == video
+
+
 async def test_who_lost_the_lease_changes_nothing(index: Index, video: int, sql: Connection) -> None:
     """A maker that fell silent is replaced, and what it says later is refused."""
     late = await renditions.lease(index, ["mp4"], 0)

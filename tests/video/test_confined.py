@@ -15,6 +15,7 @@ import pytest
 
 from app.errors import Unavailable
 from app.video import Unplayable, confined, inside
+from app.video.boxes import Read
 from app.video.confined import Limits, Task
 
 REASONS = dict.fromkeys(inside.Reason, "There is nothing in it.")
@@ -95,7 +96,7 @@ async def test_lists_and_addresses_are_not_followed(tripwire: Tripwire, task: st
     assert not tripwire.sprung()
 
 
-async def finished(task: Task, read: confined.Read) -> None:
+async def finished(task: Task, read: Read) -> None:
     async with confined.child(task, read, Limits(cpu_s=5, wall_s=30)) as child:
         async for _ in child.pieces():
             pass

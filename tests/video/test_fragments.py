@@ -254,4 +254,8 @@ async def test_two_hours_start_as_fast_as_a_minute(tmp_path: Path) -> None:
     source = make_video.stream(tmp_path / "clip", replace(CLIP, gop=48), times=3750)
     _, file = await virtual.virtual(same(source))
     assert file.range(0, 1 << 20).index(b"mdat") < 200_000
-    assert packets(file) == packets(str(source))
+    # As a file on the disk: read from here, each packet would cost a search in the rows and 32 KiB.
+    with (tmp_path / "served").open("wb") as served:
+        for start in range(0, file.extents.length, 4 << 20):
+            served.write(file.range(start, start + (4 << 20)))
+    assert packets(str(tmp_path / "served")) == packets(str(source))

@@ -100,6 +100,23 @@ async def test_the_index_of_a_transport_stream_leads_to_packets(tmp_path: Path) 
     ]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"\n",
+        b"not JSON\n",
+        b"[]\n",
+        b'{"samples": 1}\n' + bytes(SAMPLE.size),
+        b'{"samples": "1", "keyframes": 1, "duration_s": 1.0, "ticks_per_s": 25}\n' + bytes(SAMPLE.size),
+        b'{"samples": 2, "keyframes": 1, "duration_s": 1.0, "ticks_per_s": 25}\n' + bytes(SAMPLE.size),
+    ],
+)
+def test_nonsense_of_a_child_is_no_index(said: bytes) -> None:
+    """What a hostile child says of the samples is not believed where it contradicts itself."""
+    assert probe.samples(memoryview(said)) is None
+
+
 async def test_damaged_streams_are_told_or_have_a_reason(tmp_path: Path) -> None:
     noise = random.Random(5)
     for container, demuxer in DEMUXERS.items():

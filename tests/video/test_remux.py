@@ -15,8 +15,10 @@ import av
 import pytest
 
 from app.errors import Unavailable
-from app.video import Unplayable, probe, remux
+from app.storage.protocol import Slice
+from app.video import Unplayable, confined, probe, remux
 from app.video.confined import Limits
+from app.video.inside import MOST_ASKED
 from tests import make_video
 from tests.make_video import Clip, Container
 from tests.video.test_poster import Trap, listing, playlist
@@ -119,6 +121,44 @@ async def test_a_bare_stream_is_shown_in_order(tmp_path: Path, codec: str, bfram
     assert [picture for _, picture in found] == [one for stream in streams for _, one in bare(stream, codec)]
     late = [float(at * 50) - number for number, (at, _) in enumerate(found)]
     assert sum(abs(frames) > 0.1 for frames in late) <= 2
+
+
+@pytest.mark.parametrize("container", ["ts", "fmp4", "ps"])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_samples_are_found_in_passing(tmp_path: Path, codec: str, container: Container) -> None:
+    """The same as by one who reads the stream for nothing else, so that nobody has to."""
+    sound = "" if container == "ps" else "aac"
+    source = make_video.stream(tmp_path / "video", Clip(codec, sound=sound), container, times=2).read_bytes()
+    copy = remux.Copy(reader(source), len(source), DEMUXERS[container])
+    _ = [piece async for piece in copy.pieces()]
+    looked = probe.Probe(reader(source), len(source), DEMUXERS[container])
+    records = b"".join([bytes(piece) async for piece in looked.pieces()])
+    assert copy.samples
+    assert copy.samples.told.items() <= looked.description.items()
+    assert copy.samples.told["samples"] == 96
+    assert bytes(copy.samples.records) == records
+
+
+@pytest.mark.parametrize("room", [4096, 1 << 20], ids=["a page", "a mebibyte"])
+@pytest.mark.parametrize("before", [0, 4097])
+async def test_bytes_of_a_file_reach_the_child_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, before: int
+) -> None:
+    """Wherever they begin in it, whatever a pipe holds: the kernel hands them on, and the copy is the same."""
+    monkeypatch.setattr(confined, "_PIPE", room)
+    clip = Clip(sound="aac", width=640, height=480, kilobits=8000)
+    source = make_video.stream(tmp_path / "video", clip, "ts", times=3).read_bytes()
+    assert len(source) > 5 * MOST_ASKED
+    (tmp_path / "object").write_bytes(bytes(before) + source)
+    with (tmp_path / "object").open("rb") as file:
+
+        async def ask(offset: int, length: int) -> Slice:
+            return Slice(file, before + offset, length)
+
+        copy = remux.Copy(ask, len(source), "mpegts")
+        content = b"".join([piece async for piece in copy.pieces()])
+    expected = remux.Copy(reader(source), len(source), "mpegts")
+    assert content == b"".join([piece async for piece in expected.pieces()])
 
 
 async def test_sound_that_would_stop_a_player_is_left_out(tmp_path: Path) -> None:

@@ -25,12 +25,15 @@ READ: Final = b"r"
 """These bytes of the stream, please."""
 PIECE: Final = b"p"
 """So many bytes of the product follow."""
+INDEX: Final = b"i"
+"""What is told of the stream's samples follows, as one line of JSON, and a SAMPLE of each."""
 END: Final = b"e"
 """It is whole: so many bytes follow that conclude it."""
 FAILURE: Final = b"f"
 """It cannot be made; why stands in the place of the offset."""
 
-MOST_ASKED: Final = 1 << 20
+MOST_ASKED: Final = (1 << 20) - (8 << 10)
+"""A pipe of a mebibyte holds them, though they may begin and end within a page of a file."""
 MOST_GIVEN: Final = 64 << 20
 
 

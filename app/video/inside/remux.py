@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from contextlib import suppress
 from fractions import Fraction
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any, Final
 
 import av
-from av.stream import Discard
 
 from app.video.inside import MOST_ASKED, Reason
+from app.video.inside.index import Index
 from app.video.inside.stream import VIDEO, Impossible, Source, conclude, give, opened, refuse
 from app.video.inside.timing import timed
 
@@ -31,23 +30,23 @@ _MUXER: Final = {
     "avoid_negative_ts": "disabled",  # times are ours: pictures begin at zero
     "max_interleave_delta": "1000000",  # sound that fails to come keeps no more than a second of pictures waiting
     "write_tmcd": "0",
+    "flush_packets": "0",
 }
 
 
 def make(stored: Source) -> None:
     """The media data in pieces, then the movie header."""
-    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (_, source, video):
+    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (stream, source, video):
         if (name := video.codec_context.name) not in _PICTURES:
             raise Impossible(Reason.MPEG2 if name.startswith("mpeg") else Reason.CODEC)
         sound = source.streams.best("audio", related=video)
         if not isinstance(sound, av.AudioStream) or not _is_heard(sound):
             sound = None
-        for other in source.streams:
-            if other not in {video, sound}:
-                other.discard = Discard.all
-        sink = _copied(source, video, sound, stored.pictures_per_s)
+        index = Index(stream, video)
+        sink = _copied(source, video, sound, stored.pictures_per_s, index)
     media, moov = sink.parts()
     give(media)
+    index.give()
     conclude(moov, sink.payload)
 
 
@@ -61,9 +60,8 @@ class Sink:
 
     def __init__(self) -> None:
         self.is_closing = False
-        self._head = bytearray()
+        self._head, self._tail = bytearray(), bytearray()
         self._sent = self._position = 0
-        self._tail = bytearray()
 
     def tell(self) -> int:
         """Where the next write begins."""
@@ -84,13 +82,13 @@ class Sink:
         if stop <= self._sent:  # a size that was patched
             return len(data)
         at = start - self._sent
-        if at < 0 or at > len(self._tail):
+        if self.is_closing:
+            self._tail[at : at + len(data)] = data
+        elif at == 0:
+            give(data)
+            self._sent = stop
+        else:
             raise OSError
-        self._tail[at : at + len(data)] = data
-        if not self.is_closing and len(self._tail) >= _PIECE:
-            give(self._tail)
-            self._sent += len(self._tail)
-            self._tail = bytearray()
         return len(data)
 
     @property
@@ -120,7 +118,11 @@ class Sink:
 
 
 def _copied(
-    source: InputContainer, video: av.VideoStream, sound: av.AudioStream | None, pace: Fraction | None
+    source: InputContainer,
+    video: av.VideoStream,
+    sound: av.AudioStream | None,
+    pace: Fraction | None,
+    index: Index,
 ) -> Sink:
     sink = Sink()
     # The last bytes are written when the block ends.
@@ -137,14 +139,16 @@ def _copied(
         except (av.error.FFmpegError, ValueError) as error:  # no size, no parameter sets
             raise Impossible(Reason.PARAMETERS) from error
         copied = 0
-        for packet in timed(source, video, pace):
+        for packet in timed(source, video, sound, pace):
             is_picture = packet.stream is video
+            if is_picture:
+                index.add(packet)
             packet.stream = streams[packet.stream.index]
-            with suppress(
-                av.error.InvalidDataError, av.error.ArgumentError
-            ):  # one damaged packet is left out
+            try:
                 target.mux_one(packet)
-                copied += is_picture
+            except (av.error.InvalidDataError, av.error.ArgumentError):  # one damaged packet is left out
+                continue
+            copied += is_picture
         if not copied:
             raise Impossible(Reason.NOTHING)
         sink.is_closing = True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import av
@@ -47,6 +49,10 @@ class Stream:
         self.before = before
         self._length = length + len(before)
         self._position = 0
+        self._next = -1
+        self._coming = (0, 0)
+        # The parent answers before it listens again: what is asked for ahead has to find room, in whole pages.
+        self._room = fcntl.fcntl(0, fcntl.F_GETPIPE_SZ) - 2 * PAGESIZE
 
     def read(self, size: int) -> bytes:
         """Ask for the next bytes; b'' at the end."""
@@ -57,12 +63,22 @@ class Stream:
             data = self.before[self._position : self._position + size]
             self._position += len(data)
             return data
-        tell(READ, self._position - len(self.before), size)
-        data = sys.stdin.buffer.read(size)
-        if len(data) < size:  # nobody waits for us any more
-            os._exit(1)
+        data = self._asked(self._position - len(self.before), size)
         self._position += size
         self.taken += size
+        return data
+
+    def _asked(self, at: int, size: int) -> bytes:
+        """These bytes; to one who goes straight on the next ones come while these are worked on."""
+        if self._coming != (at, size):
+            _received(self._coming[1])  # not what is wanted now
+            tell(READ, at, size)
+        data = _received(size)
+        goes_on, self._next = at == self._next, at + size
+        left = min(size, self._length - len(self.before) - self._next)
+        self._coming = (self._next, left) if goes_on and 0 < left <= self._room else (0, 0)
+        if self._coming[1]:
+            tell(READ, *self._coming)
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -73,6 +89,13 @@ class Stream:
     def tell(self) -> int:
         """Where the next read begins."""
         return self._position
+
+
+def _received(size: int) -> bytes:
+    data = sys.stdin.buffer.read(size)
+    if len(data) < size:  # nobody waits for us any more
+        os._exit(1)
+    return data
 
 
 def tell(what: bytes, offset: int = 0, length: int = 0, data: bytes | bytearray | memoryview = b"") -> None:

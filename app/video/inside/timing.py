@@ -26,12 +26,20 @@ _FIRST: Final = 64  # packets in which the first picture to be shown is looked f
 _BEFORE: Final = 256
 
 
-def timed(source: InputContainer, video: av.VideoStream, pace: Fraction | None = None) -> Iterator[Packet]:
+def timed(
+    source: InputContainer,
+    video: av.VideoStream,
+    sound: av.AudioStream | None = None,
+    pace: Fraction | None = None,
+) -> Iterator[Packet]:
     """The packets from the first keyframe on, with times that begin at zero there and never go back.
 
     `pace` is how many pictures a second a stream shows that keeps no time.
     """
-    packets: Iterator[Packet] = _packets(source, video)
+    for other in source.streams:
+        if other is not video and other is not sound:
+            other.discard = Discard.all
+    packets: Iterator[Packet] = _packets(source.demux(video, *filter(None, [sound])), video)
     first = list(islice(packets, _FIRST))
     packets = chain(first, packets)
     if any(packet.pts is None and packet.stream is video for packet in first):
@@ -47,20 +55,21 @@ def timed(source: InputContainer, video: av.VideoStream, pace: Fraction | None =
             yield packet
 
 
-def _packets(source: InputContainer, video: av.VideoStream) -> Iterator[Packet]:
+def _packets(demuxed: Iterator[Packet], video: av.VideoStream) -> Iterator[Packet]:
     """What the demuxer finds; where it stumbles, the video ends."""
     before: deque[Packet] = deque(maxlen=_BEFORE)  # sound may lie before the picture that it belongs to
     begun = False
     with suppress(av.error.InvalidDataError):
-        for packet in source.demux():
-            if not packet.size or packet.stream.discard == Discard.all:
+        for packet in demuxed:
+            if not packet.size:
                 continue
-            begun = begun or (packet.stream is video and packet.is_keyframe)
             if not begun:
-                before.extend([packet] * (packet.stream is not video))
-                continue
-            while before:
-                yield before.popleft()
+                begun = packet.stream is video and packet.is_keyframe
+                if not begun:
+                    before.extend([packet] * (packet.stream is not video))
+                    continue
+                while before:
+                    yield before.popleft()
             yield packet
 
 
@@ -74,33 +83,37 @@ class Timing:
 
     def set(self, packet: Packet) -> bool:
         """Whether the packet has a place in time; sound before the first picture has none."""
-        track = self._tracks.get(packet.stream.index)
+        index = packet.stream.index
+        track = self._tracks.get(index)
         if track is None:
-            track = self._tracks[packet.stream.index] = _Track(packet, self._picture_s)
-        if packet.dts is None:
-            packet.dts = (
-                packet.pts if packet.pts is not None and track.next is None else track.told(self._shift_s)
-            )
-        if packet.pts is None:
-            packet.pts = packet.dts
-        ahead = packet.pts - packet.dts
-        at = packet.dts + track.ticks(self._shift_s)
+            track = self._tracks[index] = _Track(packet, self._picture_s, self._shift_s)
+        dts, pts = packet.dts, packet.pts
+        if dts is None:
+            dts = pts if pts is not None and track.next is None else track.told()
+        ahead = 0 if pts is None else max(pts - dts, 0)
+        at = dts + track.shift
         if track.next is not None and not -track.back < at - track.next < track.leap:
-            self._shift_s -= (at - track.next) * track.time_base
+            self._move(at - track.next, track.time_base)
             at = track.next
         if not track.is_video and at + ahead < 0:
             return False
         if track.last is not None:
             at = max(at, track.last + 1)
-        packet.dts, packet.pts = at, at + max(ahead, 0)
+        packet.dts, packet.pts = at, at + ahead
         track.last, track.next = at, at + (packet.duration or track.step)
         return True
+
+    def _move(self, ticks: int, time_base: Fraction) -> None:
+        """The clock was set, for all: so many ticks are no time that has passed."""
+        self._shift_s -= ticks * time_base
+        for track in self._tracks.values():
+            track.move(self._shift_s)
 
 
 class _Track:
     """A stream's clock and where it stands."""
 
-    def __init__(self, packet: Packet, picture_s: Fraction) -> None:
+    def __init__(self, packet: Packet, picture_s: Fraction, shift_s: Fraction) -> None:
         assert packet.time_base is not None
         self.time_base = packet.time_base
         self.is_video = packet.stream.type == "video"
@@ -108,10 +121,12 @@ class _Track:
         self.next: int | None = None
         self.leap, self.back = int(_LEAP_S / self.time_base), int(_BACK_S / self.time_base)
         self.step = max(int(picture_s / self.time_base), 1) if self.is_video else 1
+        self.move(shift_s)
 
-    def ticks(self, shift_s: Fraction) -> int:
-        return round(shift_s / self.time_base)
+    def move(self, shift_s: Fraction) -> None:
+        """From now on times are shifted by so much."""
+        self.shift = round(shift_s / self.time_base)
 
-    def told(self, shift_s: Fraction) -> int:
+    def told(self) -> int:
         """The time that a packet without one has, by the stream's own clock."""
-        return (self.next or 0) - self.ticks(shift_s)
+        return (self.next or 0) - self.shift
