@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Each file names everything, so nothing is resolved: a newer release elsewhere changes nothing here.
 PINNED := install --no-deps --require-hashes -r
+THIS := install --no-deps --no-build-isolation --editable .
 
 .PHONY: setup run fix check test test-all bench chaos fuzz pins
 
@@ -15,20 +16,21 @@ endef
 
 setup: $(VENV)/.dev ## the environment with reelweb, editable, and the development tools
 
-run: $(VENV)/.run ## everything it needs, then the server at http://127.0.0.1:8080
+run: $(VENV)/.run ## everything it needs, the command reelweb too, then the server at http://127.0.0.1:8080
 	$(BIN)/python -m app serve --with-parent
 
-$(VENV)/.run: requirements.txt
+$(VENV)/.run: requirements.txt pyproject.toml
 	$(need_python)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(PINNED) requirements.txt
+	$(PIP) $(THIS)
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt pyproject.toml
 	$(need_python)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(PINNED) requirements-dev.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) $(THIS)
 	touch $@ $(VENV)/.run
 
 fix: setup
@@ -57,7 +59,7 @@ fuzz: setup ## hostile bytes for the scanner and for the video's planners; finds
 	$(BIN)/python fuzz/video.py fuzz/corpus/video -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=20 -artifact_prefix=fuzz/
 
 pins: setup ## compile both requirement files anew
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group build -o requirements.txt
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.txt
 
 chaos: setup ## SIGKILL at random under load, 1000 rounds; goes on where it was: make chaos ROUNDS=200 CHAOS=/var/tmp/chaos

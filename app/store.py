@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -83,12 +83,12 @@ async def _upload(
     upload = tools.storage.upload(key, expected)
     try:
         async with upload:
-            async with aclosing(_scanned(scanner, chunks, upload)) as seen:
-                async for chunk in seen:
-                    _judge(scanner.head, study)
-                    size += len(chunk)
-                    _bound(size, tools.max_instance_bytes)
-                    await upload.write(chunk)
+            async for chunk in chunks:
+                await _see(scanner, chunk, upload)
+                _judge(scanner.head, study)
+                size += len(chunk)
+                _bound(size, tools.max_instance_bytes)
+                await upload.write(chunk)
             with unforeseen():
                 scan = await asyncio.to_thread(scanner.close) if scanner.is_large else scanner.close()
             _judge(scan.head, study)
@@ -99,19 +99,14 @@ async def _upload(
     return scan, upload.stored
 
 
-async def _scanned(
-    scanner: Scanner, chunks: AsyncIterator[bytes | memoryview], upload: Upload
-) -> AsyncGenerator[bytes | memoryview]:
-    """The chunks as they came, each seen by the scanner; tells the upload where the data set begins."""
-    told = False
-    async for chunk in chunks:
-        with unforeseen():
-            for _ in scanner.steps(chunk):
-                await asyncio.sleep(0)  # no header, however hostile, holds the event loop
-        if not told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
-            upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
-            told = True
-        yield chunk
+async def _see(scanner: Scanner, chunk: bytes | memoryview, upload: Upload) -> None:
+    """Show a chunk to the scanner, and tell the upload where the data set begins once that is known."""
+    is_told = scanner.dataset_offset is not None
+    with unforeseen():
+        for _ in scanner.steps(chunk):
+            await asyncio.sleep(0)  # no header, however hostile, holds the event loop
+    if not is_told and scanner.dataset_offset is not None and scanner.transfer_syntax_uid is not None:
+        upload.split(scanner.dataset_offset, scanner.transfer_syntax_uid.encode() + b"\0")
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from app.storage.spool import Spools
 from app.tools import Tools
 from app.upkeep import sweep
 from app.web import access, ahead, connection
+from app.web.again import Again
 from app.web.app import create
 from app.web.places import Uploads
 from app.web.state import State
@@ -102,6 +103,7 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         try:
             async with tools(settings) as opened:
+                opened.index.changes.start()
                 gc.collect()
                 gc.freeze()  # what lives as long as the process is never looked at again
                 yield {
@@ -109,6 +111,7 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
                     "policy": policy,
                     "uploads": Uploads(settings.max_uploads),
                     "room": ahead.Room(settings.parts_ahead),
+                    "again": Again(opened.index.changes, opened.storage, policy.write_timeout_s),
                 }
         except Exception as error:
             failed(error)

@@ -78,7 +78,11 @@ class Woven(Extents):
 
     def parts(self) -> Iterator[Extent | Prefixed]:
         """The pieces, found while they are taken: O(log n) for the first."""
-        at, stop = self._start, self._start + self.length
+        return self.between(0, self.length)
+
+    def between(self, start: int, stop: int) -> Iterator[Extent | Prefixed]:
+        """Its parts from `start` up to `stop`, which lie in it."""
+        at, stop = self._start + start, self._start + stop
         row = bisect_right(range(self.count), at, key=self._served) - 1
         own, stream, served = self._sources["rendition"], self._sources["stream"], self._served(row)
         while at < stop:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from pathlib import Path
 
 from app.storage.local import LocalStorage
 from app.storage.object_store import Bucket, ObjectStorage
@@ -26,6 +28,15 @@ def uploads(bucket: Bucket) -> Multipart:
 async def unfinished(bucket: Bucket) -> list[Unfinished]:
     """Uploads that were begun and not ended."""
     return await asyncio.to_thread(lambda: list(uploads(bucket).unfinished()))
+
+
+def half(folder: Path, *pids: int) -> list[str]:
+    """Files of uploads in flight below a folder, named or not: what these processes have open for them."""
+    found = []
+    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
+        with suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return [path for path in found if path.startswith(f"{folder}/tmp/")]
 
 
 async def left(storage: Storage) -> list[str]:

@@ -19,7 +19,7 @@ from app.errors import FailureReason, Refused
 
 __all__ = ["SCANNER_VERSION", "Bulk", "Head", "Limits", "Pixels", "Scan", "Scanner"]
 
-SCANNER_VERSION: Final = 2
+SCANNER_VERSION: Final = 3
 
 _QUICKLY_CLOSED: Final = 16 << 10  # fragments
 _GROUP_OF_META: Final = b"\x02\x00"

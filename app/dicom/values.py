@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from binascii import b2a_base64
 from collections.abc import Callable
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
 from struct import Struct, unpack
 from typing import Final
 
@@ -29,12 +29,13 @@ _DECIMALS: Final = re.compile(rb"(?>" + _DECIMAL + rb")(?:\\(?>" + _DECIMAL + rb
 _INTEGER: Final = rb"(?>-?(?:0|[1-9][0-9]{0,14}+))"
 _INTEGERS: Final = re.compile(_INTEGER + rb"(?:\\" + _INTEGER + rb")*+ ?\Z")
 
-_is_loose_decimal: Final = re.compile(
-    r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]{1,3})?"
-).fullmatch
+# Of these characters alone Python makes no number that DICOM has not: no nan, no underscore.
+_OF_DECIMALS: Final = "0123456789+-.eE "
+_OF_INTEGERS: Final = "0123456789+- "
+_overflows: Final = re.compile(rb"[eE][+-]?[0-9]{3}").search  # or may
 _is_loose_integer: Final = re.compile(r"[+-]?[0-9]{1,15}").fullmatch
+_INTEGER_LENGTH: Final = 15
 _DIGITS_KEPT: Final = 17  # of significant digits a double gives back
-_BLANK_INSIDE: Final = re.compile(rb"[^ \\] +[^ \\]")
 
 # So many values that are slow to write are written in milliseconds; more of them are no values of their VR.
 _MOST_NAMES: Final = 1024  # groups count, too
@@ -109,42 +110,68 @@ def write_decimals(value: bytes, decode: Decode) -> bytes | None:
     """DS: JSON numbers, as they were written where JSON allows it; strings where a double would lose digits."""
     if _DECIMALS.match(value):
         return value.rstrip(b" ").replace(b"\\", b",")
-    return _odd_numbers(value, _DECIMALS, _decimal)
+    parts = _parts(value)
+    if not parts:
+        return b""
+    numbers = _numbers(value, _OF_DECIMALS, parts, _DIGITS_KEPT, float)
+    return _listed(None if numbers and _overflows(value) else numbers, parts, _decimal)
 
 
-def _odd_numbers(value: bytes, canonical: re.Pattern[bytes], number: Callable[[str], object]) -> bytes | None:
-    """Numbers with blanks and plus signs around, which many writers leave; then whatever there may be."""
-    if not _BLANK_INSIDE.search(value):
-        bare = value.replace(b" ", b"").replace(b"\\+", b"\\").removeprefix(b"+")
-        if canonical.match(bare):
-            return bare.replace(b"\\", b",")
-    if value.count(b"\\") >= _MOST_ODD_NUMBERS:
-        return None
+def _parts(value: bytes) -> list[str]:
     text = value.decode("latin-1").strip(_PADS)
-    return orjson.dumps([number(part.strip(_PADS)) for part in text.split("\\")])[1:-1] if text else b""
+    return text.split("\\") if text else []
+
+
+def _numbers(
+    value: bytes, characters: str, parts: list[str], longest: int, number: Callable[[str], float]
+) -> list[float] | None:
+    """What many writers leave and JSON has not: plus signs, zeros before, bare points, blanks around."""
+    if value.strip(b" \0").translate(None, characters.encode() + b"\\") or max(map(len, parts)) > longest:
+        return None
+    try:
+        return list(map(number, parts))
+    except ValueError:
+        return None
+
+
+def _listed(numbers: list[float] | None, parts: list[str], number: Callable[[str], object]) -> bytes | None:
+    """The numbers, or whatever there may be, one by one: slower, so there are only so many."""
+    if numbers is None and len(parts) > _MOST_ODD_NUMBERS:
+        return None
+    return orjson.dumps(numbers or list(map(number, parts)))[1:-1]
 
 
 def _decimal(text: str) -> float | str | None:
-    if not _is_loose_decimal(text):
+    text = text.strip(_PADS)
+    if not text or text.strip(_OF_DECIMALS) or " " in text:
         return text or None
-    number = float(text)
-    if not isfinite(number):
+    try:
+        number = float(text)
+    except ValueError:
         return text
-    if number and len(text) <= _DIGITS_KEPT:
-        return number
+    if abs(number) == inf or (not number and ("e-" in text or "E-" in text) and _digits(text)):
+        return text  # too large or too small for a double
+    return number if len(text) <= _DIGITS_KEPT or _digits(text) <= _DIGITS_KEPT else text
+
+
+def _digits(text: str) -> int:
+    """The significant ones."""
     mantissa = text.replace("E", "e").partition("e")[0].lstrip("+-0.")
-    keeps = len(mantissa) - mantissa.count(".") <= _DIGITS_KEPT and (number or not mantissa)
-    return number if keeps else text
+    return len(mantissa) - mantissa.count(".")
 
 
 def write_integers(value: bytes, decode: Decode) -> bytes | None:
     """IS: JSON numbers, or strings where they are none."""
     if _INTEGERS.match(value):
         return value.rstrip(b" ").replace(b"\\", b",")
-    return _odd_numbers(value, _INTEGERS, _integer)
+    parts = _parts(value)
+    if not parts:
+        return b""
+    return _listed(_numbers(value, _OF_INTEGERS, parts, _INTEGER_LENGTH, int), parts, _integer)
 
 
 def _integer(text: str) -> int | str | None:
+    text = text.strip(_PADS)
     return int(text) if _is_loose_integer(text) else text or None
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+from app.index.changes import Changes
 from app.index.committer import Committer
 from app.index.connection import translated
 from app.index.journal import Journal
@@ -40,6 +41,7 @@ class Index:
     journal: Journal
     turns: Turns
     videos: Videos
+    changes: Changes
 
     async def ready(self) -> None:
         """Unavailable when the database does not answer now."""
@@ -66,6 +68,7 @@ async def opened(
             journal=journal,
             turns=Turns(),
             videos=Videos(own[5]),
+            changes=Changes(own[6]),
         )
         index.committer.start()
         try:
@@ -75,6 +78,7 @@ async def opened(
             try:
                 await index.pending.close()
                 await index.videos.close()
+                await index.changes.close()
             finally:
                 for one in own:
                     await one.close()

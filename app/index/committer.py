@@ -14,6 +14,7 @@ from app.dicom.scanner import Scan
 from app.errors import FailureReason, Refused, Unavailable
 from app.extent import Stored
 from app.index.connection import Raced, is_away
+from app.index.growing import Growing
 from app.index.instances import Lost, Outcome, store
 from app.index.journal import Journal, Record
 from app.index.pool import Knobs, OwnConnection
@@ -36,7 +37,7 @@ class Committer:
     """The only writer of instances in this process."""
 
     def __init__(self, own: OwnConnection, knobs: Knobs, journal: Journal) -> None:
-        self._own, self._knobs, self._journal = own, knobs, journal
+        self._own, self._knobs, self._journal, self._growing = own, knobs, journal, Growing()
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(maxsize=4 * knobs.batch_rows)
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -112,7 +113,7 @@ class Committer:
                 async with self._own.use() as connection:
                     rows = [one.row for one in batch]
                     outcomes, records = await store(
-                        connection, rows, self._journal, replaces=self._knobs.replaces
+                        connection, rows, self._journal, self._growing, replaces=self._knobs.replaces
                     )
             except (Raced, asyncpg.TransactionRollbackError) as error:
                 log.info("index.batch_again", rows=len(batch), why=type(error).__name__)

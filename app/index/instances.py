@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeVar
 
 import asyncpg
 
 from app.errors import NoRoom
 from app.index import described, gone
 from app.index.connection import Connection, Raced
+from app.index.growing import INSTANCES, Growing, instance_columns
 from app.index.journal import Journal, Record
 from app.index.queue import QUEUE, queued
-from app.index.rows import Row
-
-_K = TypeVar("_K", bound=Hashable)
+from app.index.rows import Row, smallest
 
 
 class Outcome(StrEnum):
@@ -52,15 +50,15 @@ _KNOWN = "select sop_instance_uid from instance where sop_instance_uid = any($1:
 
 # The rows of studies are locked in the order of their UIDs, new ones too; whatever hangs below a study is
 # written only by who holds its row. Two processes that store into the same studies wait, and never deadlock.
-_STORE = """
+_STORE = f"""
 with s as (
     insert into study as s (
         number_of_instances, study_instance_uid, described_by, study_date, study_time, accession_number,
         referring_physician_name_key, patient_name_key, patient_id, issuer_of_patient_id, patient_birth_date,
         patient_sex, study_id, study_description_key, attributes)
     select * from unnest(
-        $1::bigint[], $2::text[], $3::text[], $4::date[], $5::text[], $6::text[], $7::text[], $8::text[],
-        $9::text[], $10::text[], $11::date[], $12::text[], $13::text[], $14::text[], $15::text[]
+        $27::bigint[], $28::text[], $29::text[], $30::date[], $31::text[], $32::text[], $33::text[], $34::text[],
+        $35::text[], $36::text[], $37::date[], $38::text[], $39::text[], $40::text[], $41::text[]
     ) as n (number_of_instances, study_instance_uid) order by n.study_instance_uid collate "C"
     on conflict (study_instance_uid) do update
     set number_of_instances = s.number_of_instances + excluded.number_of_instances
@@ -74,8 +72,8 @@ with s as (
         series_description_key, body_part_examined, performed_start_date, performed_start_time,
         string_to_array(scheduled, '\\'), string_to_array(requested, '\\'), n.attributes
     from unnest(
-        $16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[], $21::integer[], $22::date[],
-        $23::text[], $24::text[], $25::date[], $26::text[], $27::text[], $28::text[], $29::text[]
+        $42::bigint[], $43::text[], $44::text[], $45::text[], $46::text[], $47::integer[], $48::date[],
+        $49::text[], $50::text[], $51::date[], $52::text[], $53::text[], $54::text[], $55::text[]
     ) as n (
         number_of_instances, study_instance_uid, series_instance_uid, described_by, modality, series_number,
         series_date, series_description_key, body_part_examined, performed_start_date, performed_start_time,
@@ -85,49 +83,27 @@ with s as (
     set number_of_instances = r.number_of_instances + excluded.number_of_instances,
         version = r.version + 1, changed_at = now()
     returning r.id, r.study_id, r.series_instance_uid, r.described_by, r.xmax = 0 as is_new
-), i as (
-    insert into instance (
-        study_id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number,
-        number_of_frames, object_key, size, prefix_sha256, dataset_sha256, dataset_offset, scanned_by, pixel_tag,
-        pixel_vr, pixel_offset, pixel_length, frame_bits, stream_length, container, attributes, bulk, metadata,
-        fragments, frame_starts, stored_at)
-    select s.id, r.id, n.sop_instance_uid, sop_class_uid, transfer_syntax_uid, instance_number, number_of_frames,
-        object_key, size, prefix_sha256, dataset_sha256, dataset_offset, scanned_by, pixel_tag, pixel_vr,
-        pixel_offset, pixel_length, frame_bits, stream_length, container, n.attributes, bulk, metadata, fragments,
-        frame_starts, coalesce(n.stored_at, now())
-    from unnest(
-        $30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::integer[], $36::integer[],
-        $37::text[], $38::bigint[], $39::bytea[], $40::bytea[], $41::bigint[], $42::smallint[], $43::text[],
-        $44::text[], $45::bigint[], $46::bigint[], $47::bigint[], $48::bigint[], $49::text[], $50::text[],
-        $51::jsonb[], $52::bytea[], $53::bytea[], $54::bytea[], $55::timestamptz[]
-    ) as n (
-        study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
-        instance_number, number_of_frames, object_key, size, prefix_sha256, dataset_sha256, dataset_offset,
-        scanned_by, pixel_tag, pixel_vr, pixel_offset, pixel_length, frame_bits, stream_length, container,
-        attributes, bulk, metadata, fragments, frame_starts, stored_at)
-    join s on s.study_instance_uid = n.study_instance_uid
-    join r on r.study_id = s.id and r.series_instance_uid = n.series_instance_uid
-    on conflict (sop_instance_uid) do nothing
-    returning id, sop_instance_uid
-)
+), {INSTANCES}
 select 1 as level, id as study_id, study_instance_uid, null as series_instance_uid, described_by, false as is_new,
     null::bigint as instance_id from s
 union all
 select 2, r.study_id, s.study_instance_uid, r.series_instance_uid, r.described_by, r.is_new, null
     from r join s on s.id = r.study_id
 union all
-select 3, null, null, sop_instance_uid, null, null, id from i"""
+select 3, null, null, sop_instance_uid, null, null, id from i"""  # noqa: S608 - a statement's part, ours
 
 
 async def store(
-    connection: Connection, rows: Sequence[Row], journal: Journal, *, replaces: bool = False
+    connection: Connection, rows: Sequence[Row], journal: Journal, growing: Growing, *, replaces: bool = False
 ) -> tuple[dict[str, Outcome], list[Record]]:
     """Store rows of different SOP Instance UIDs in one transaction; what became of each, by that UID.
 
     The records are to be kept before anybody is told.
     """
+    uids = [row.sop_instance_uid for row in rows]
+    if growing.expects(rows) and (records := await growing.store(connection, rows, journal)) is not None:
+        return dict.fromkeys(uids, Outcome.STORED), records
     async with connection.transaction():
-        uids = [row.sop_instance_uid for row in rows]
         met = await connection.fetch(_MEET, uids, [row.key for row in rows])
         known = {one["sop_instance_uid"]: one for one in met if one["sop_instance_uid"]}
         claimed = {one["object_key"] for one in met if one["sop_instance_uid"] is None}
@@ -138,6 +114,7 @@ async def store(
         if fresh := [row for row in rows if row.key in claimed]:
             await _insert(connection, fresh)
         records = await journal.note(connection, uids, [row.stored for row in fresh], removed)
+    growing.learn(fresh)
     return outcomes, records
 
 
@@ -174,16 +151,13 @@ async def _make_room(
 
 
 async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
-    studies = _describing(rows, lambda row: row.study_instance_uid)
-    series = _describing(rows, lambda row: (row.study_instance_uid, row.series_instance_uid))
+    studies = smallest(rows, lambda row: row.study_instance_uid)
+    series = smallest(rows, lambda row: row.address)
     study_columns = described.columns([(count, *row.study) for row, count in studies.values()])
     series_columns = described.columns(
         [(count, row.study_instance_uid, *row.series) for row, count in series.values()]
     )
-    instance_columns = described.columns(
-        [(row.study_instance_uid, row.series_instance_uid, *row.instance) for row in rows]
-    )
-    made = await connection.fetch(_STORE, *study_columns, *series_columns, *instance_columns)
+    made = await connection.fetch(_STORE, *instance_columns(rows), *study_columns, *series_columns)
     instance_ids = {one["series_instance_uid"]: one["instance_id"] for one in made if one["level"] == 3}
     if len(instance_ids) < len(rows):
         raise Raced
@@ -208,12 +182,3 @@ def _is_smaller(
     study = found["study_instance_uid"]
     first = studies[study] if found["level"] == 1 else series[study, found["series_instance_uid"]]
     return bool(first[0].sop_instance_uid < found["described_by"])
-
-
-def _describing(rows: Iterable[Row], group: Callable[[Row], _K]) -> dict[_K, tuple[Row, int]]:
-    """Of each group the row with the smallest SOP Instance UID, and how many there are."""
-    found: dict[_K, tuple[Row, int]] = {}
-    for row in rows:
-        best, count = found.get(group(row), (row, 0))
-        found[group(row)] = (min(best, row, key=lambda one: one.sop_instance_uid), count + 1)
-    return found

@@ -8,7 +8,8 @@ that is written twice means the same. docs/durability.md has the reasons.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -121,9 +122,21 @@ class Journal:
         self, connection: Connection, uids: Sequence[str], stored: Iterable[Stored], removed: Iterable[str]
     ) -> list[Record]:
         """Inside a transaction: what must be durable before anybody is told how it ended."""
-        told, self._told = self._told, []
-        rows = await connection.fetch(_NOTE, self._new_key(), list(uids), content(stored, removed), told)
+        async with self.noting(stored, removed) as (key, told_of, told):
+            rows = await connection.fetch(_NOTE, key, list(uids), told_of, told)
         return [Record(*row) for row in rows]
+
+    @asynccontextmanager
+    async def noting(
+        self, stored: Iterable[Stored], removed: Iterable[str] = ()
+    ) -> AsyncIterator[tuple[str, str, list[str]]]:
+        """Key and content of a new record, and the records that the table may be told of as durable."""
+        told, self._told = self._told, []
+        try:
+            yield self._new_key(), content(stored, removed), told
+        except BaseException:
+            self._told += told
+            raise
 
     async def keep(self, records: Iterable[Record]) -> None:
         """Make them durable, after their transaction; Unavailable when it is not known whether they are."""

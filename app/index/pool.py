@@ -24,7 +24,7 @@ _READER_SETTINGS = _SETTINGS | {"plan_cache_mode": "force_custom_plan"}
 _WRITER_SETTINGS = _SETTINGS | {"plan_cache_mode": "force_generic_plan"}
 
 
-OWN = 6  # connections beside the readers'
+OWN = 7  # connections beside the readers'
 
 
 @dataclass(frozen=True, slots=True)

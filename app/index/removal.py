@@ -31,7 +31,9 @@ async def remove(index: Index, study: str, series: str | None = None, instance: 
         try:
             with translated():
                 async with index.upkeep.use() as connection:
-                    return await _removed(index, connection, study, series, instance)
+                    count = await _removed(index, connection, study, series, instance)
+                    index.changes.happened()
+                    return count
         except _Again:
             continue
     raise Unavailable("The study changes too fast.")

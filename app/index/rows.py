@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from isal import isal_zlib
@@ -16,6 +16,8 @@ from app.dicom.scanner import SCANNER_VERSION, Head, Scan
 from app.extent import Stored
 from app.index import members
 from app.index.queue import NORMALISED, OF_VIDEO
+
+_K = TypeVar("_K", bound=Hashable)
 
 ABSENT = 2**31 - 1
 """Stands for a Series or Instance Number that is not there: it sorts last without a null."""
@@ -31,11 +33,25 @@ class Row:
     series_instance_uid: str
     sop_instance_uid: str
     stored: Stored
-    study: tuple[Any, ...]
-    series: tuple[Any, ...]
     instance: tuple[Any, ...]
     wants: tuple[str, ...]
     """The renditions that are made of it without being asked for."""
+    _fields: _Fields
+
+    @property
+    def study(self) -> tuple[Any, ...]:
+        """What it says of its study, made when asked for: most instances come to series that others describe."""
+        return _study(self._fields)
+
+    @property
+    def series(self) -> tuple[Any, ...]:
+        """The same of its series."""
+        return _series(self._fields)
+
+    @property
+    def address(self) -> tuple[str, str]:
+        """Its study and series."""
+        return self.study_instance_uid, self.series_instance_uid
 
     @property
     def key(self) -> str:
@@ -57,11 +73,19 @@ def row(scan: Scan, stored: Stored, at: datetime | None = None) -> Row:
         series_instance_uid=head.series_instance_uid,
         sop_instance_uid=head.sop_instance_uid,
         stored=stored,
-        study=_study(fields),
-        series=_series(fields),
         instance=_instance(fields, stored, at),
         wants=_wants(scan),
+        _fields=fields,
     )
+
+
+def smallest(rows: Iterable[Row], group: Callable[[Row], _K]) -> dict[_K, tuple[Row, int]]:
+    """Of each group the row with the smallest SOP Instance UID, and how many there are."""
+    found: dict[_K, tuple[Row, int]] = {}
+    for row in rows:
+        best, count = found.get(group(row), (row, 0))
+        found[group(row)] = (min(best, row, key=lambda one: one.sop_instance_uid), count + 1)
+    return found
 
 
 def _wants(scan: Scan) -> tuple[str, ...]:
@@ -87,8 +111,6 @@ class _Fields:
         address = f"studies/{head.study_instance_uid}/series/{head.series_instance_uid}"
         # A long value of the describing instance is fetched from that instance.
         self._bulk = f'"BulkDataURI":"@/{address}/instances/{head.sop_instance_uid}/bulkdata/'.encode()
-        members = b",".join(b'"%s":%s' % (tag.encode(), json) for tag, json in scan.fields.items())
-        self._parsed: dict[str, dict[str, Any]] = orjson.loads(b"{%s}" % members)
 
     def members(self, level: Level) -> str:
         """The attributes of a level, ascending, one a line."""
@@ -99,9 +121,13 @@ class _Fields:
         ]
         return b"\n".join(lines).decode()
 
+    def _values(self, tag: str) -> list[Any]:
+        json = self.scan.fields.get(tag)
+        return (orjson.loads(json).get("Value") if json else None) or []
+
     def first(self, tag: str) -> str:
-        values = self._parsed.get(tag, {}).get("Value") or [""]
-        return _text(values[0])
+        values = self._values(tag)
+        return _text(values[0]) if values else ""
 
     def number(self, tag: str) -> int | None:
         """An IS or US that fits 31 bits."""
@@ -118,13 +144,13 @@ class _Fields:
         return matching.clock(self.first(tag))
 
     def name(self, tag: str) -> str:
-        values = self._parsed.get(tag, {}).get("Value") or [{}]
-        groups = values[0] if isinstance(values[0], dict) else {}
+        values = self._values(tag)
+        groups = values[0] if values and isinstance(values[0], dict) else {}
         return names.key(_text(groups.get(group)) for group in ("Alphabetic", "Ideographic", "Phonetic"))
 
     def nested(self, sequence: str, tag: str) -> str:
         """The identifiers in the items of a sequence, joined as DICOM joins values."""
-        items = self._parsed.get(sequence, {}).get("Value") or []
+        items = self._values(sequence)
         return "\\".join(_identifiers(item.get(tag) for item in items if isinstance(item, dict)))
 
 

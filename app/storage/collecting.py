@@ -27,12 +27,13 @@ class Collecting(ABC):
         self._held: Buffers = []
         self._collected = 0
         self._flight: asyncio.Future[Any] | None = None
+        self._is_split = False
         self._stored: Stored | None = None
 
     async def write(self, chunk: bytes | memoryview) -> None:
         """Take the next bytes; waits while the flush before is not done."""
         self._hold(chunk)
-        if self._collected >= FLUSH:
+        if self._collected >= FLUSH or (self._is_split and not self._flight and self._may_begin()):
             await self._landed()
             held, self._held, self._collected = self._held, [], 0
             self._start(self._flush(held))
@@ -42,6 +43,7 @@ class Collecting(ABC):
         if self._flight:
             raise ValueError("the data set's offset is told after bytes were hashed")
         self._digests.split(offset, seed)
+        self._is_split = True
 
     @property
     def stored(self) -> Stored:
@@ -71,6 +73,10 @@ class Collecting(ABC):
     @abstractmethod
     def may_remain(self) -> bool:
         """After a block that failed: the object may be there all the same, or come to be, and nobody knows."""
+
+    def _may_begin(self) -> bool:
+        """Whether what is collected may be the first flush although it is little."""
+        return False
 
     @abstractmethod
     def _flush(self, held: Buffers) -> Awaitable[None]:

@@ -1,14 +1,18 @@
-"""Names of objects: spread over folders by their random end, in order of arrival by their uuid7."""
+"""Names of objects: spread over folders by their random end, in order of arrival by their uuid7; to be made on one thread."""
 
 from __future__ import annotations
 
 import re
+from secrets import token_hex
 from typing import Final
 
 from uuid_utils import uuid7
 
 TEMPORARY: Final = "tmp"
 _KEY: Final = re.compile(r"[a-z][a-z0-9]*(?:/[0-9A-Za-z][0-9A-Za-z._-]{0,127}){1,6}")
+_RUN: Final = (
+    64  # objects that go to one folder after each other: making and syncing a folder costs as much as a file
+)
 _PREFIX: Final = re.compile(r"(?:[a-z][a-z0-9]*(?:/[0-9A-Za-z][0-9A-Za-z._-]{0,127}){0,6}/?)?")
 
 
@@ -42,6 +46,22 @@ def checked_prefix(prefix: str) -> str:
     return prefix
 
 
+class _Ends:
+    """The last two bytes of names: random, and the same for a run of keys; what stands before tells those apart."""
+
+    def __init__(self) -> None:
+        self._left, self._end = 0, ""
+
+    def next(self) -> str:
+        if not self._left:
+            self._left, self._end = _RUN, token_hex(2)
+        self._left -= 1
+        return self._end
+
+
+_ends = {kind: _Ends() for kind in ("objects", "renditions")}
+
+
 def _key(kind: str) -> str:
-    name = str(uuid7())
-    return f"{kind}/{name[-4:-2]}/{name[-2:]}/{name}"
+    end = _ends[kind].next()
+    return f"{kind}/{end[:2]}/{end[2:]}/{str(uuid7())[:-4]}{end}"

@@ -1,4 +1,4 @@
-"""The local folder: objects durable by fdatasync, rename and fsync, read from memory or in a thread."""
+"""The local folder: objects durable by fdatasync and fsync, read from memory or in a thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -17,12 +16,13 @@ import numpy as np
 from uuid_utils import uuid7
 
 from app.errors import NoRoom, NotFound, Unavailable
-from app.storage import keys, local_files
+from app.storage import keys, local_files, naming
 from app.storage.folders import Folders
 from app.storage.local_files import OpenFile, OpenFiles
 from app.storage.local_upload import FULL, LocalUpload, Target
 from app.storage.protocol import SHORTER, Entry, Pieces, Slice
 from app.storage.room import Room
+from app.storage.threads import Threads
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -53,12 +53,13 @@ class LocalStorage:
         self._sweep = sweep
         self._folders = Folders(str(self._root))
         self._files = OpenFiles(open_files)
-        self._writers = ThreadPoolExecutor(writers, "storage-write")
-        self._readers = ThreadPoolExecutor(readers, "storage-read")  # never behind a sync of the writers
+        self._writers = Threads(writers, "storage-write")
+        self._readers = Threads(readers, "storage-read")  # never behind a sync of the writers
         self._room = Room(reserve)
         self._left = 0
         self._stale = 0.0  # when to ask again what is left
         self._nowait = False
+        self._naming: naming.Naming = naming.Renamed(str(self._temporary))
 
     async def __aenter__(self) -> Self:
         await self._reading(self._open)
@@ -68,8 +69,8 @@ class LocalStorage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.clear()
-        await asyncio.to_thread(self._writers.shutdown)
-        await asyncio.to_thread(self._readers.shutdown)
+        await self._writers.close()
+        await self._readers.close()
 
     @property
     def files(self) -> Self | None:
@@ -78,9 +79,9 @@ class LocalStorage:
 
     def upload(self, key: str, expected: int | None = None) -> LocalUpload:
         """An upload; small objects take one visit to a thread. The reserve is for records only."""
-        temporary, final = f"{self._temporary}/{uuid7()}", f"{self._root}/{keys.checked(key)}"
+        final = f"{self._root}/{keys.checked(key)}"
         minds = () if key.startswith("journal/") else (self._mind_room,)
-        return LocalUpload(key, Target(temporary, final, self._folders, *minds), self._writers)
+        return LocalUpload(key, Target(self._naming, final, self._folders, *minds), self._writers)
 
     async def admit(self) -> None:
         """Raise `NoRoom` when only the reserve is left; asked of the disk once a second."""
@@ -101,6 +102,11 @@ class LocalStorage:
         if done < length:
             raise Unavailable(SHORTER)
         return view
+
+    def at_hand(self, key: str, offset: int, length: int) -> OpenFile | None:
+        """The file, when it is open and these bytes of it are in memory."""
+        file = self._files.get(key)
+        return file if file and file.has_cached(offset, length) else None
 
     async def slice(self, key: str, offset: int, length: int) -> Slice | None:
         """These bytes of the open file, when they are in memory."""
@@ -152,6 +158,7 @@ class LocalStorage:
             probe.write_bytes(b"probe")
             self._nowait = local_files.can_nowait(probe)
         probe.unlink(missing_ok=True)
+        self._naming = naming.probed(str(self._temporary))
 
     def _has_room(self) -> bool:
         """More than the reserve, or a twentieth where the whole file system is small."""
@@ -190,9 +197,7 @@ class LocalStorage:
 
     async def _reading(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         with _reasons():
-            return await asyncio.get_running_loop().run_in_executor(
-                self._readers, self._done, work, *arguments
-            )
+            return await self._readers.run(self._done, work, *arguments)
 
     def _done(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         try:

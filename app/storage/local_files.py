@@ -12,6 +12,7 @@ NOWAIT: Final[int] = getattr(
 )  # Linux: fail with EAGAIN where the page cache does not have it
 
 
+_BYTE: Final = [bytearray(1)]  # to be read into and never looked at
 _WINDOW: Final = 128 << 10  # what the kernel reads ahead by default: what is in memory is so in windows
 
 
@@ -37,11 +38,11 @@ class OpenFile:
 
     def has_cached(self, offset: int, length: int) -> bool:
         """Whether these bytes are there and in memory, as far as a look into each window tells."""
-        byte, last = [bytearray(1)], offset + length - 1
+        last = offset + length - 1
         try:
-            return all(
-                os.preadv(self._descriptor, byte, at, NOWAIT) for at in (*range(offset, last, _WINDOW), last)
-            )
+            for at in range(offset, last, _WINDOW):
+                os.preadv(self._descriptor, _BYTE, at, NOWAIT)
+            return os.preadv(self._descriptor, _BYTE, last, NOWAIT) == 1
         except OSError:  # as in read_cached
             return False
 

@@ -1,4 +1,4 @@
-"""One object on its way into the local folder: collected, hashed, written, synced, then renamed."""
+"""One object on its way into the local folder: collected, hashed, written, named, synced."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Final, TypeVarTuple, Unpack
+from typing import Final
 
 from app.errors import NoRoom
-from app.storage import folders
+from app.storage import folders, naming
 from app.storage.collecting import Buffers, Collecting
 from app.storage.digest import Digests
 from app.storage.folders import Folders
+from app.storage.naming import Naming
+from app.storage.threads import Threads
 
+_ALONE: Final = 128 << 10
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-Ts = TypeVarTuple("Ts")
 
 
 def _always() -> None:
@@ -28,17 +29,17 @@ def _always() -> None:
 class Target:
     """The file behind an upload; its methods run in threads, one at a time."""
 
-    def __init__(self, temporary: str, final: str, made: Folders, room: Callable[[], None] = _always) -> None:
+    def __init__(self, naming: Naming, final: str, made: Folders, room: Callable[[], None] = _always) -> None:
         self.digests = Digests()
         self.may_remain = True  # until it is discarded
-        self._path, self._final, self._folders = temporary, final, made
+        self._naming, self._final, self._folders = naming, final, made
         self._room = room
-        self._descriptor = -1
+        self._descriptor, self._path = -1, ""
         self._over = False
         self._lock = Lock()  # a cancelled upload is discarded while its last flush may still run
 
     def append(self, buffers: Buffers) -> None:
-        """Write and hash; the first call makes the temporary file."""
+        """Write and hash; the first call makes the file."""
         with self._lock, _refusals():
             self._append(buffers)
 
@@ -46,11 +47,11 @@ class Target:
         """Write the rest and make the object durable under its key."""
         with self._lock, _refusals():
             self._append(buffers)
-            os.fdatasync(self._descriptor)
             folder = os.path.dirname(self._final)
             self._folders.make(folder)
-            os.rename(self._path, self._final)
+            self._naming.name(self._descriptor, self._path, self._final)
             self._path = self._final
+            os.fdatasync(self._descriptor)
             folders.sync(folder)
             self._close()
 
@@ -59,8 +60,9 @@ class Target:
         with self._lock:
             try:
                 self._close()
-                with suppress(FileNotFoundError):
-                    os.unlink(self._path)
+                if self._path:
+                    with suppress(FileNotFoundError):
+                        os.unlink(self._path)
             except OSError:  # a temporary file is swept at the next start
                 self.may_remain = self._path == self._final
             else:
@@ -71,8 +73,9 @@ class Target:
             return
         self._room()
         if self._descriptor < 0:
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._descriptor, self._path = self._naming.create()
         _write_all(self._descriptor, buffers)
+        naming.write_out(self._descriptor)  # while we hash
         for buffer in buffers:
             self.digests.update(buffer)
 
@@ -84,28 +87,29 @@ class Target:
 
 
 class LocalUpload(Collecting):
-    """An upload whose work is done in the threads of `pool`."""
+    """An upload whose work is done in `threads`."""
 
-    def __init__(self, key: str, target: Target, pool: Executor) -> None:
+    def __init__(self, key: str, target: Target, threads: Threads) -> None:
         super().__init__(key, target.digests)
-        self._target, self._pool = target, pool
+        self._target, self._threads = target, threads
 
     @property
     def may_remain(self) -> bool:
         """It got its name, and could not be removed when its folder could not be synced."""
         return self._target.may_remain
 
+    def _may_begin(self) -> bool:
+        """What comes alone is hashed and written while the rest of it comes; among others that costs a hop more."""
+        return self._collected >= _ALONE and self._threads.is_idle
+
     def _flush(self, held: Buffers) -> asyncio.Future[None]:
-        return self._run(self._target.append, held)
+        return self._threads.run(self._target.append, held)
 
     def _finish(self, held: Buffers) -> asyncio.Future[None]:
-        return self._run(self._target.commit, held)
+        return self._threads.run(self._target.commit, held)
 
     def _abort(self) -> asyncio.Future[None]:
-        return self._run(self._target.discard)
-
-    def _run(self, work: Callable[[Unpack[Ts]], None], *arguments: *Ts) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        return self._threads.run(self._target.discard)
 
 
 def _write_all(descriptor: int, buffers: Buffers) -> None:

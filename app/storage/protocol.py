@@ -51,6 +51,9 @@ class Slice:
 class Files(Protocol):
     """Where objects are files, and can be asked what of them is in memory."""
 
+    def at_hand(self, key: str, offset: int, length: int) -> File | None:
+        """The file, when it is open already and all of these bytes are in memory."""
+
     async def slice(self, key: str, offset: int, length: int) -> Slice | None:
         """These bytes, when all are in memory; None where they have to be read; `NotFound`, else `Unavailable`."""
 

@@ -19,7 +19,7 @@ _TURN: Final = 1 << 20
 _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another read
 
 _LONG: Final = 32 << 10  # copying less costs less than sending it apart
-_UNREAD: Final = 2  # as long as so many pieces: nobody holds what is not read
+_UNREAD: Final = 2  # pieces in a slice
 # By immutable keys, so that it serves every storage and every viewer; 10 MB.
 _pages: Final = Pages(1024)
 
@@ -64,9 +64,10 @@ async def slices(
 ) -> AsyncGenerator[memoryview | Slice, None]:
     """As `stream`, but what is in memory of a long extent is not read."""
     runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
-    turn = 0
+    turn, is_short = 0, extents.length <= _SHORT
     while extent := runs.head:
-        length = min(extent.length, _UNREAD * pace.piece)
+        # Nobody holds it, but what is in memory now is not for ever: who is slow with a long one is asked for again.
+        length = min(extent.length, _UNREAD * (storage.pieces.largest if is_short else pace.piece))
         piece: memoryview | Slice | None = None
         if isinstance(extent, Extent) and length >= _LONG:
             piece = await files.slice(extent.key, extent.offset, length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from math import inf
 from typing import Any, Final
 
 from app.dicom import transfer_syntax
@@ -124,10 +125,11 @@ def _first(attributes: Attributes, tag: str) -> object:
 
 def _decimal(attributes: Attributes, tag: str) -> Fraction | None:
     try:
-        found = Fraction(str(_first(attributes, tag)))
-    except (ValueError, ZeroDivisionError):
+        found = float(str(_first(attributes, tag)))
+    except ValueError:
         return None
-    return found if found > 0 else None
+    # Not of the text: of 1e9999999 a fraction would be worked out for half a minute.
+    return Fraction(found) if 0 < found < inf else None
 
 
 def _integer(attributes: Attributes, tag: str) -> int | None:

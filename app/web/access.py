@@ -21,7 +21,7 @@ from app.tokens import Token
 from app.web.problems import problem
 
 ROOT = "/dicom-web"
-OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})  # nothing of a patient
+OPEN = frozenset({"/", "/docs", "/healthz", "/readyz", "/openapi.json"})  # nothing of a patient
 PROBES = frozenset({"/healthz", "/readyz"})  # orchestrators ask by address
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 EXPOSED = (
@@ -97,7 +97,10 @@ class Hosts:
             await problem(scope, *refusal)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[HTTPStatus, str] | None:
-        hosts = Headers(scope=scope).getlist("host") or [""]
+        hosts = Headers(scope=scope).getlist("host")
+        if not hosts and scope["http_version"] == "1.1":  # RFC 9112 3.2
+            return HTTPStatus.BAD_REQUEST, "The Host header is missing."
+        hosts = hosts or [""]
         if len(hosts) > 1 or (hosts[0] and not AUTHORITY.fullmatch(hosts[0])):
             return HTTPStatus.BAD_REQUEST, "The Host header is not a host name with or without a port."
         if "*" in self._allowed or _without_port(hosts[0]).lower() in self._allowed:

@@ -60,8 +60,8 @@ class Ahead(Generic[T]):
     async def _until_told(self, left: int) -> None:
         """Tell the outcomes of the oldest, until so many are left."""
         while len(self._tasks) > left:
-            await asyncio.wait([self._tasks[0]])
-            self._tell(self._tasks.popleft().result())
+            self._tell(await self._tasks[0])
+            self._tasks.popleft()
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,43 +1,58 @@
-"""The client at the other end: whether it is still there, and cutting it off when it has stopped reading.
+"""Our side of a connection: bounds on headers and idling, files to the socket, ranges that are known again.
 
-ASGI can only close a connection, and closing waits until the client took what was written: for ever. And
-it tells of a client that left only to a task that waits for the message, which costs more than a short
-range. Our server protocol shows the transport, which knows at once, and sends files by itself (sendfile.py).
+What uvicorn's protocol does not do: it shows the application its transport (client.py), lets the kernel send files
+(sendfile.py), and answers a request that is known again before anything is made of it (again.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from functools import partial
+from http import HTTPStatus
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from starlette.types import Receive, Scope
+import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.web import sendfile
+from app.web import again, asked, client, observe, sendfile
+from app.web import upgrade as upgrades
+from app.web.again import Again, Begun, Known
+from app.web.asked import Asked
+from app.web.extents import Header
+from app.web.problems import problem
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
     from uvicorn._types import ASGI3Application
 
 HEADER_BYTES: Final = 64 << 10  # of a request line and its fields
 HEADER_S: Final = 30.0  # in which they have to come
+LINGER_S: Final = 2.0  # in which who sends what is no HTTP can read that
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
-_EXTENSION: Final = "reelweb.transport"
-
-
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
+AT_ONCE: Final = 4 << 20  # then it is somebody else's turn
 HELD: Final = 2 << 10
+
+_log = structlog.get_logger("reelweb.connection")
 
 
 class Protocol(HttpToolsProtocol):
-    """For `uvicorn.Config(http=Protocol)`."""
+    """For `uvicorn.Config(http=Protocol)`; with an `again` in the application's state ranges are known again."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Bound what the kernel holds for a viewer that does not read."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(HELD, 0)
-        sendfile.bound(transport, sendfile.UNSENT)
+        self._wire = sendfile.Wire(transport)
+        self._again: Again | None = self.app_state.get("again") if self.scheme == "http" else None
+        self._asked: Asked | None = None
+        self._begun: Begun | None = None
+        self._unparsed: list[Header] = []  # how a body is framed that the parser takes for another protocol
+        self._is_refused = False
+        self._idle_since = 0.0  # when the last known request was answered
+        self._peer = self.client and self.client[0], self.server  # the rest of a question is in its bytes
         self._await_header()
 
     def _await_header(self) -> None:
@@ -46,27 +61,144 @@ class Protocol(HttpToolsProtocol):
         self._deadline = self.loop.call_later(HEADER_S, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes until a header is complete."""
-        super().data_received(data)
+        """Answer at once what is known; count what comes until a header is complete."""
+        if self._is_refused:
+            return
+        if self._again and self._is_idle():
+            self._asked = self._again.asked(self._peer, data)
+            if self._asked and self._answer_again(self._again, self._asked, data):
+                return
+        self._parse(data)
         if self._header_bytes is not None:
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES:
                 self.transport.abort()
 
-    def on_headers_complete(self) -> None:
-        """The rest is a body, which has bounds of its own."""
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn's protocol does, but that no request leaves this protocol."""
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                data = self._parse_some(data)
+        except httptools.HttpParserError:
+            self._refuse()
+
+    def _parse_some(self, data: bytes) -> bytes:
+        """What is still to be parsed."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._unparsed:
+                self.parser, self._unparsed = upgrades.parser(self, self._unparsed), []
+            return data[upgrade.args[0] :]
+        return b""
+
+    def _refuse(self) -> None:
+        """Obey nothing that comes on this connection any more.
+
+        What was asked before is answered; a request whose own body is broken ends, unless its answer has begun.
+        """
+        self._is_refused, request_id = True, observe.new_id()
+        _log.warning("no HTTP", request_id=request_id)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:
+                cycle.keep_alive = False
+                return
+            if cycle.response_started or self.pipeline:
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        answer = problem({"request_id": request_id}, HTTPStatus.BAD_REQUEST, "This is no request of HTTP.")
+        fields = [*answer.raw_headers, *observe.own(request_id), (b"connection", b"close")]
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (again.lines(fields), bytes(answer.body))
+        )
+        self.transport.write_eof()
+        self._deadline.cancel()  # closing with something unread would take the answer back
+        self._deadline = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _is_idle(self) -> bool:
+        """What comes now is the beginning of a request."""
+        is_over = self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
+        return is_over and not self._header_bytes and not self.transport.is_closing()
+
+    def _answer_again(self, memory: Again, request: Asked, data: bytes) -> bool:
+        """Whether the request is known; what the kernel takes of its bytes at once is sent, a task sends the rest."""
+        known = memory.known(request)
+        bounds = known and request.bounds(known.extents.length)
+        if not known or not bounds:
+            return False
+        start, stop = bounds
+        seen = observe.Seen(observe.new_id(), HTTPStatus.PARTIAL_CONTENT)
+        headed = self._send_at_once(memory, known, start, stop, seen)
+        if seen.size == stop - start:
+            self._answered()
+            observe.tell(known.label, seen)
+        else:
+            rest = memory.rest(known, start + seen.size, stop, headed=headed)
+            self._begun = Begun(rest, known.label, seen)
+            self._parse(data)
+        return True
+
+    def _send_at_once(self, memory: Again, known: Known, start: int, stop: int, seen: observe.Seen) -> bool:
+        """What is in memory, as long as the kernel takes all it is given; whether at least the head was sent."""
+        at, headed = start, False
+        while at < min(stop, start + AT_ONCE) and self._wire.is_free:
+            turn = min(stop, at + sendfile.TURN)
+            places = memory.at_hand(known.extents, at, turn)
+            if places and not headed:
+                common = chain(self.server_state.default_headers, observe.own(seen.request_id))
+                self._wire.head(known.head(start, stop, again.lines(common)))
+                headed = True
+            at += self._wire.files(places)
+            if at < turn:
+                break
+        seen.size = at - start
+        return headed
+
+    def _answered(self) -> None:
+        """As if there had been a request; the timer that ends an idle connection is left to look for itself."""
+        if self._header_bytes is not None:
+            self._header_over()
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _header_over(self) -> None:
         self._header_bytes = None
         self._deadline.cancel()
+
+    def on_headers_complete(self) -> None:
+        """The rest is a body, which has bounds of its own."""
+        self._header_over()
+        self._unparsed = upgrades.framing(self.headers) if self.parser.should_upgrade() else []
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is over, unless the parser thinks so because of what it would go on in."""
+        if not self._unparsed:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
         self._deadline.cancel()
+        self._wire.release()
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection; one that never took its last, short answer would otherwise wait for ever."""
-        if self.transport.get_write_buffer_size():
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+        elif self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
@@ -78,12 +210,22 @@ class Protocol(HttpToolsProtocol):
         self._deadline.cancel()
         self._await_header()
         super().on_message_begin()
-        self.scope["extensions"] = {_EXTENSION: {"transport": self.transport}}
+        shown: dict[str, Any] = {client.EXTENSION: {"transport": self.transport}}
         if self.scheme == "http":  # TLS has to see the bytes
-            self.scope["extensions"][sendfile.EXTENSION] = {}
+            shown[sendfile.EXTENSION] = {}
+        if self._asked:
+            shown[asked.EXTENSION], self._asked = self._asked, None
+        self.scope["extensions"] = shown
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        super()._start_asgi_task(cycle, sendfile.with_files(cycle, app))
+        begun, self._begun = self._begun, None
+        if begun:
+            if begun.is_headed:
+                cycle.response_started, cycle.chunked_encoding = True, False
+                cycle.expected_content_length = begun.response.length
+            app = cast("ASGI3Application", partial(begun.answer, cast("ASGIApp", app)))
+        keep = self._again.keep if self._again else None
+        super()._start_asgi_task(cycle, sendfile.with_files(cycle, self._wire, app, keep))
 
     def on_body(self, body: bytes) -> None:
         """What comes after the answer is read and thrown away, so that the client sees it; not for ever."""
@@ -98,42 +240,3 @@ class Protocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
-
-
-class Client(AbstractContextManager["Client"]):
-    """Watches one client while it is answered, under any server, best under ours."""
-
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        extension = scope.get("extensions", {}).get(_EXTENSION, {})
-        self._transport: asyncio.Transport | None = extension.get("transport")
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-
-    def __enter__(self) -> Self:
-        if not self._transport:
-            self._watcher = asyncio.create_task(self._disconnected())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._watcher:
-            self._watcher.cancel()
-
-    def gone(self) -> bool:
-        """Whether nobody reads any more."""
-        if self._transport:
-            return self._transport.is_closing()
-        return self._watcher is not None and self._watcher.done()
-
-    async def cut(self) -> bool:
-        """End the connection at once, whatever is still to be taken; False where the server has no way to."""
-        if not self._transport:
-            return False
-        self._transport.abort()
-        await self._disconnected()  # so that the server knows why the answer ends here
-        return True
-
-    async def _disconnected(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass

@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Final
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -23,13 +22,15 @@ from app.extent import Extents
 from app.storage.protocol import Slice, Storage
 from app.storage.stream import slices, stream
 from app.web import multipart, ranges, sendfile
-from app.web.connection import Client
+from app.web.asked import represents
+from app.web.client import Client
 from app.web.ranges import Validators
 
 Body = Extents | bytes
 Piece = bytes | memoryview | Slice
 Pieces = AsyncGenerator[Piece, None]
 Source = Callable[[Body], Pieces]
+Header = tuple[bytes, bytes]
 
 _log = structlog.get_logger(__name__)
 STALL_S: Final = 60.0
@@ -63,16 +64,50 @@ class ExtentsResponse(Response):
         """Answer one request."""
         body = self._body
         length = body.length if isinstance(body, Extents) else len(body)
-        answer = ranges.answer(scope["method"], Headers(scope=scope), length, self._validators)
+        answer = ranges.answer(scope["method"], _fields(scope), length, self._validators)
         self.status_code = answer.status
-        self.headers.update(answer.headers)
+        self.raw_headers += _raw(answer.headers)
         if scope["method"] == "HEAD" or answer.start == answer.stop:
             await _send_head(self, send)
             return
+        if answer.status == HTTPStatus.PARTIAL_CONTENT and isinstance(body, Extents):
+            represents(scope, body)
         whole = answer.stop - answer.start == length
         part = body if whole else _cut(body, answer.start, answer.stop)
         sender = _Sender(scope, receive, send, self._stall_s)
         await sender.run(self, _source(self._storage, scope)(part), answer.stop - answer.start)
+
+
+class PartResponse(Response):
+    """Bytes of a representation whose head is `headers`, or was sent already when there are none."""
+
+    def __init__(self, storage: Storage, part: Extents, headers: list[Header], stall_s: float) -> None:
+        self.status_code, self.background, self.raw_headers = 206, None, headers
+        self._storage, self._part, self._stall_s = storage, part, stall_s
+        self._begun: tuple[Pieces, Piece] | None = None
+
+    @property
+    def length(self) -> int:
+        """Of what is still to be sent."""
+        return self._part.length
+
+    async def begin(self, scope: Scope) -> None:
+        """Read the first bytes before anything is sent; raises what reading raises."""
+        pieces = _source(self._storage, scope)(self._part)
+        self._begun = pieces, await anext(pieces, b"")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it all."""
+        sender, length = _Sender(scope, receive, send, self._stall_s), self.length
+        if self._begun:
+            await sender.send(self, *self._taken(), length)
+        else:
+            await sender.go_on(_source(self._storage, scope)(self._part), length)
+
+    def _taken(self) -> tuple[Piece, Pieces]:
+        assert self._begun
+        (pieces, first), self._begun = self._begun, None
+        return first, pieces
 
 
 class UnmadeResponse(Response):
@@ -85,9 +120,9 @@ class UnmadeResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer = ranges.answer(scope["method"], Headers(scope=scope), 0, self._validators)
+        answer = ranges.answer(scope["method"], _fields(scope), 0, self._validators)
         self.status_code = answer.status
-        self.headers.update(answer.headers)
+        self.raw_headers += _raw(answer.headers)
         if answer.status == HTTPStatus.OK:
             del self.headers["content-length"]
         await _send_head(self, send)
@@ -140,15 +175,25 @@ class _Sender:
     def __init__(self, scope: Scope, receive: Receive, send: Send, stall_s: float) -> None:
         self._client = Client(scope, receive)
         self._request_id, self._send, self._stall_s = scope.get("request_id"), send, stall_s
+        self._first: Piece | None = None
 
     async def run(self, response: Response, pieces: Pieces, length: int | None) -> None:
+        # Read before the status is sent: an object that is gone is an error that the client can read.
+        await self.send(response, await anext(pieces, b""), pieces, length)
+
+    async def send(self, response: Response, first: Piece, pieces: Pieces, length: int | None) -> None:
         async with aclosing(pieces):
-            # Read before the status is sent: an object that is gone is an error that the client can read.
-            self._first: Piece | None = await anext(pieces, b"")
             await self._send(_start(response))
-            if len(self._first) == length and not isinstance(self._first, Slice):
-                await self._send(_message(self._first, more=False))
+            if len(first) == length and not isinstance(first, Slice):
+                await self._send(_message(first, more=False))
                 return
+            self._first = first
+            del first
+            await self.go_on(pieces, length)
+
+    async def go_on(self, pieces: Pieces, length: int | None) -> None:
+        """The head is sent: what goes wrong now ends the connection."""
+        async with aclosing(pieces):
             with self._client:
                 await self._send_all(pieces, length)
 
@@ -167,6 +212,8 @@ class _Sender:
     async def _send_each(self, pieces: Pieces, length: int | None, stall: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
         piece, self._first = self._first, None  # a frame that kept it would keep it as long as the viewer
+        if piece is None:
+            piece = await anext(pieces, None)
         renewal, sent = loop.time() + self._stall_s / 4, 0
         while piece is not None:
             sent += len(piece)
@@ -182,6 +229,15 @@ class _Sender:
                 stall.reschedule(loop.time() + self._stall_s)
             piece = await anext(pieces, None)
         await self._send(_LAST)
+
+
+def _fields(scope: Scope) -> dict[str, str]:
+    """What was asked, by lower-case name; of several fields of a name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+def _raw(headers: Mapping[str, str]) -> list[Header]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def _message(piece: Piece, *, more: bool) -> Message:

@@ -6,8 +6,11 @@ import inspect
 import os
 import re
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
+from typing import Self
 
 import structlog
 from prometheus_client import (
@@ -34,7 +37,6 @@ REQUESTS = Counter("reelweb_requests", "Requests answered", ["method", "route", 
 SECONDS = Histogram("reelweb_request_seconds", "Seconds from the first to the last byte", ["route"])
 BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
 IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
-_NOSNIFF = (b"x-content-type-options", b"nosniff")  # what strangers stored is not what a browser takes it for
 CLIENT_GONE = 499  # in log and metrics only: nobody is there to hear it
 # UIDs and frames; tags and items. Atomic: digits can be read both ways, and no address shall be slow.
 _NUMBERS = re.compile(r"[0-9.,]++|(?>[0-9A-Fa-f]{8}|[0-9]{1,7})(?:/(?>[0-9A-Fa-f]{8}|[0-9]{1,7}))*+")
@@ -52,16 +54,10 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["request_id"] = uuid7().hex
-        seen = _Seen(send, scope["request_id"])
-        started = time.perf_counter()
-        with IN_FLIGHT.track_inprogress():
-            try:
-                await self._app(scope, receive, seen.send)
-            except ClientDisconnect:
-                seen.status = seen.status or CLIENT_GONE
-            finally:
-                _report(scope, seen, time.perf_counter() - started)
+        scope["request_id"] = new_id()
+        seen = Seen(scope["request_id"])
+        await seen.through(self._app, scope, receive, send)
+        tell(Label.of(scope), seen)
 
 
 class Failures:
@@ -91,23 +87,80 @@ class Failures:
             # else: returning without the rest makes the server close the connection: a cut answer
 
 
-class _Seen:
-    """The sending side of one request: its status, its bytes, its id on the way."""
+class Seen:
+    """One request as it is answered: its id, status and bytes, and since when."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._id = send, request_id.encode()
-        self.status: int | None = None
-        self.size = 0
+    __slots__ = ("began", "request_id", "size", "status")
 
-    async def send(self, message: Message) -> None:
+    def __init__(self, request_id: str, status: int | None = None, size: int = 0) -> None:
+        self.request_id, self.status, self.size = request_id, status, size
+        self.began = time.perf_counter()
+
+    async def through(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """See `app` answer it."""
+
+        async def sent(message: Message) -> None:
+            self._see(message)
+            await send(message)
+
+        with IN_FLIGHT.track_inprogress():
+            try:
+                await app(scope, receive, sent)
+            except ClientDisconnect:
+                self.status = self.status or CLIENT_GONE
+
+    def _see(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id), _NOSNIFF]
+            message["headers"] = [*message.get("headers", ()), *own(self.request_id)]
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
         elif message["type"] == sendfile.EXTENSION:
             self.size += message["count"]
-        await self._send(message)
+
+
+def own(request_id: str) -> Sequence[tuple[bytes, bytes]]:
+    """The header fields that every answer has; what strangers stored is not what a browser takes it for."""
+    return (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")
+
+
+def new_id() -> str:
+    """What the answer, its problem document and the log call a request."""
+    return uuid7().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What log and metrics say of a request, whatever became of it."""
+
+    method: str
+    route: str
+    path: str
+
+    @classmethod
+    def of(cls, scope: Scope) -> Self:
+        """As it was routed."""
+        method, route = scope["method"], _route(scope)
+        path = "" if route == "none" else _path(scope)
+        return cls(method if method in METHODS else "other", route, path)
+
+
+def tell(label: Label, seen: Seen) -> None:
+    """It is over: into the metrics, and into the log."""
+    seconds = time.perf_counter() - seen.began
+    requests, took, sent = _figures(label.method, label.route, seen.status or 0)
+    requests.inc()
+    took.observe(seconds)
+    sent.inc(seen.size)
+    log.info(
+        "request",
+        request_id=seen.request_id,
+        method=label.method,
+        path=label.path,
+        status=seen.status,
+        bytes=seen.size,
+        ms=round(seconds * 1000, 1),
+    )
 
 
 def _tell(scope: Scope, error: Exception) -> None:
@@ -134,24 +187,6 @@ def _path(scope: Scope) -> str:
 def _figures(method: str, route: str, status: int) -> tuple[Counter, Histogram, Counter]:
     """What counts such requests: as many as there are handlers, methods and statuses."""
     return REQUESTS.labels(method, route, str(status)), SECONDS.labels(route), BYTES.labels(route)
-
-
-def _report(scope: Scope, seen: _Seen, seconds: float) -> None:
-    route = _route(scope)
-    method = scope["method"] if scope["method"] in METHODS else "other"
-    requests, took, sent = _figures(method, route, seen.status or 0)
-    requests.inc()
-    took.observe(seconds)
-    sent.inc(seen.size)
-    log.info(
-        "request",
-        request_id=scope["request_id"],
-        method=method,
-        path="" if route == "none" else _path(scope),
-        status=seen.status,
-        bytes=seen.size,
-        ms=round(seconds * 1000, 1),
-    )
 
 
 async def metrics(request: Request) -> Response:

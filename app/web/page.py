@@ -12,13 +12,9 @@ FOLDER = Path(__file__).parent / "page_files"
 POLICY = (
     "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "Referrer-Policy": "no-referrer"}
 
 
 async def index(request: Request) -> Response:
     """Answer with the page; it holds nothing but asks the DICOMweb root from the browser."""
-    headers = {
-        "Content-Security-Policy": POLICY,
-        "Cache-Control": "no-cache",
-        "Referrer-Policy": "no-referrer",
-    }
-    return FileResponse(FOLDER / "index.html", headers=headers)
+    return FileResponse(FOLDER / "index.html", headers=HEADERS)

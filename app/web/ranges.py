@@ -16,8 +16,8 @@ from typing import Final
 from app.errors import ReelwebError
 
 _RANGE: Final = re.compile(
-    r"bytes[ \t]*=[ \t,]*(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))[ \t,]*", re.IGNORECASE
-)
+    r"bytes[ \t]*=[ \t,]*(?:([0-9]{1,99})-([0-9]{0,99})|-([0-9]{1,99}))[ \t,]*", re.IGNORECASE
+)  # numbers of any size that a client counts in
 _TAGS: Final = re.compile(r'(?:W/)?"[^"]*"')
 
 

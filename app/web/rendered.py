@@ -50,13 +50,13 @@ async def instance(request: Request) -> Response:
     """The video, the document, or the instance's first frame."""
     tools, path = request.state["tools"], request.path_params
     found = await retrieve.playable(tools, path["study"], path["series"], path["instance"])
-    located = found.located
-    offer = accept.choose(accepted(request), _offers(located)).offer
+    located, wanted = found.located, accepted(request)
+    offer = accept.choose(wanted, _offers(located)).offer
     if offer is MPEG2:
         return await _as_it_is(request, located)
     if offer in {MP4, HEVC}:
         video = await render.video(tools, found)
-        offer = accept.choose(accepted(request), _as_coded(video)).offer
+        offer = accept.choose(wanted, _as_coded(video)).offer
         if offer.media_type.startswith("video/"):
             return _played(request, located, video)
     if offer in DOCUMENT:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.errors import Unavailable
-from app.storage.protocol import SHORTER
+from app.storage.protocol import SHORTER, File
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -26,23 +28,82 @@ TURN: Final = 1 << 20  # then it is somebody else's
 # Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
 # as well, but the speed of a distant one too: it has to hold everything that is under way.
 UNSENT: Final = 128 << 10
-UNSENT_FAST: Final = 512 << 10  # for who takes it at once: fewer turns, and none of it is a copy
+UNSENT_FAST: Final = 1 << 20  # for who takes it at once: fewer turns, and none of it is a copy
 _AT_ONCE_S: Final = 0.005
 
 
-def bound(transport: asyncio.Transport, unsent: int) -> None:
-    """Bound what the kernel holds for a viewer that does not read."""
-    ours = transport.get_extra_info("socket")
-    if hasattr(socket, "TCP_NOTSENT_LOWAT") and ours.family in {socket.AF_INET, socket.AF_INET6}:
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+class Wire:
+    """A connection's socket, which takes at once what it can, unless the transport still holds what comes before."""
+
+    __slots__ = ("_bound", "_socket", "transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        theirs = transport.get_extra_info("socket")
+        self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, theirs.fileno())
+        self._bound = 0
+        self.bound(UNSENT)
+
+    def release(self) -> None:
+        """Leave the socket to its transport."""
+        self._socket.detach()
+
+    def bound(self, unsent: int) -> None:
+        """Bound what the kernel holds for a viewer that does not read."""
+        is_tcp = self._socket.family in {socket.AF_INET, socket.AF_INET6}
+        if unsent != self._bound and is_tcp and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self._bound = unsent
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+
+    @property
+    def is_free(self) -> bool:
+        """Nothing waits in the transport, and there is a client."""
+        return not self.transport.is_closing() and not self.transport.get_write_buffer_size()
+
+    def head(self, head: bytes) -> None:
+        """Send it with what comes next, or give it to the transport."""
+        sent = 0
+        if self.is_free:
+            with suppress(OSError):  # the transport will meet it too
+                sent = self._socket.send(head, socket.MSG_MORE)
+        if sent < len(head):
+            self.transport.write(head[sent:])
+
+    def files(self, places: Iterable[Place]) -> int:
+        """How much of all of these it took; the transport meets a client that is gone."""
+        taken = 0
+        try:
+            for file, offset, length in places:
+                sent = self.file(file.fileno(), offset, length)
+                taken += sent
+                if sent < length:
+                    break
+        except OSError:
+            pass
+        return taken
+
+    def file(self, file: int, offset: int, count: int) -> int:
+        """How much of it the kernel took; raises OSError when the client is gone."""
+        if not self.is_free:
+            return 0
+        try:
+            return os.sendfile(self._socket.fileno(), file, offset, count)
+        except BlockingIOError:
+            return 0
 
 
-def with_files(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+Place = tuple[File, int, int]  # an open file, and from where how many of its bytes
+Began = Callable[[Any, int, "Sequence[tuple[bytes, bytes]]"], None]
+
+
+def with_files(
+    cycle: RequestResponseCycle, wire: Wire, app: ASGI3Application, began: Began | None = None
+) -> ASGI3Application:
     """The application, answering this request with an `Answer`; cancelled, at a stop, it ends the connection."""
 
     async def answered(scope: Scope, _receive: ASGIReceiveCallable, _send: ASGISendCallable) -> None:
         try:
-            await app(scope, cycle.receive, cast("ASGISendCallable", Answer(cycle).send))
+            await app(scope, cycle.receive, cast("ASGISendCallable", Answer(cycle, wire, began).send))
         except asyncio.CancelledError:
             cycle.disconnected = True  # to uvicorn this is the client's end: it has nothing to tell
             cycle.transport.abort()  # closing would wait for a client that does not read
@@ -56,12 +117,11 @@ class Answer:
     The head waits for what comes first, as ASGI wants it, so that it shares a segment with a file's beginning.
     """
 
-    __slots__ = ("_cycle", "_start", "_transport", "_unsent")
+    __slots__ = ("_began", "_cycle", "_start", "_wire")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle, self._transport = cycle, cycle.transport
+    def __init__(self, cycle: RequestResponseCycle, wire: Wire, began: Began | None = None) -> None:
+        self._cycle, self._wire, self._began = cycle, wire, began
         self._start: Any = None
-        self._unsent = UNSENT
 
     async def send(self, message: Message) -> None:
         """Take one of ASGI's messages; raises ConnectionError when the client of a file is gone."""
@@ -74,6 +134,7 @@ class Answer:
             start, self._start = self._start, None
             if start:
                 await self._cycle.send(start)
+                self._has_begun(start)
             await self._cycle.send(cast("Any", message))
 
     async def _send_file(self, message: Message) -> None:
@@ -86,11 +147,13 @@ class Answer:
                 raise RuntimeError("a file is longer than Content-Length")
             cycle.expected_content_length -= count
         if cycle.scope["method"] == "HEAD":
-            self._transport.write(head)
+            cycle.transport.write(head)
         else:
-            await self._pour(head, file, offset, count)
+            if head:
+                self._wire.head(head)
+            await self._pour(file, offset, count)
             if cycle.chunked_encoding:
-                self._transport.write(b"\r\n")
+                cycle.transport.write(b"\r\n")
         if not message.get("more_body", False):
             await cycle.send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -99,29 +162,32 @@ class Answer:
         start, self._start = self._start, None
         if not start:
             return b""
-        kept = _Kept()
+        kept, transport = _Kept(), self._cycle.transport
         self._cycle.transport = kept
         try:
             await self._cycle.send(start)
         finally:
-            self._cycle.transport = self._transport
+            self._cycle.transport = transport
+        self._has_begun(start)
         return kept.written
 
-    async def _pour(self, head: bytes, file: int, offset: int, count: int) -> None:
-        """Head and file at the client's pace."""
+    def _has_begun(self, start: Any) -> None:
+        if self._began and self._cycle.keep_alive:
+            self._began(self._cycle.scope, start["status"], start["headers"])
+
+    async def _pour(self, file: int, offset: int, count: int) -> None:
+        """A file at the client's pace."""
         end, turn = offset + count, 0
-        if not self._push(head):
-            self._transport.write(head)
         while offset < end:
-            if self._cycle.disconnected or self._transport.is_closing():
+            if self._cycle.disconnected or self._cycle.transport.is_closing():
                 raise ConnectionResetError
-            sent = self._sent(file, offset, min(end - offset, TURN))
+            sent = self._wire.file(file, offset, min(end - offset, TURN))
             offset, turn = offset + sent, turn + sent
             if offset < end and sent < TURN:
                 piece = os.pread(file, min(end - offset, NUDGE), offset)
                 if not piece:
                     raise Unavailable(SHORTER)
-                self._transport.write(piece)
+                self._cycle.transport.write(piece)
                 offset, turn = offset + len(piece), turn + len(piece)
             if offset < end and self._cycle.flow.write_paused:
                 await self._drained()
@@ -132,37 +198,11 @@ class Answer:
 
     async def _drained(self) -> None:
         """Wait for the client, and see how long it takes."""
-        loop, held = asyncio.get_running_loop(), self._unsent
+        loop = asyncio.get_running_loop()
         began = loop.time()
         await self._cycle.flow.drain()
-        self._unsent = UNSENT_FAST if loop.time() - began < _AT_ONCE_S else UNSENT
-        if self._unsent != held and not self._transport.is_closing():
-            bound(self._transport, self._unsent)
-
-    def _sent(self, file: int, offset: int, count: int) -> int:
-        """How much of it the kernel took; nothing while the transport holds what comes before."""
-        if self._transport.get_write_buffer_size():
-            return 0
-        try:
-            return os.sendfile(self._transport.get_extra_info("socket").fileno(), file, offset, count)
-        except BlockingIOError:
-            return 0
-
-    def _push(self, head: bytes) -> bool:
-        """Whether the kernel has the head and waits for the file to go with it."""
-        if not head or self._transport.get_write_buffer_size():
-            return not head
-        theirs = self._transport.get_extra_info("socket")
-        borrowed = socket.socket(theirs.family, theirs.type, theirs.proto, theirs.fileno())
-        try:
-            sent = borrowed.send(head, socket.MSG_MORE)
-        except OSError:  # the transport will meet it too
-            return False
-        finally:
-            borrowed.detach()
-        if sent < len(head):
-            self._transport.write(head[sent:])
-        return True
+        if not self._cycle.transport.is_closing():
+            self._wire.bound(UNSENT_FAST if loop.time() - began < _AT_ONCE_S else UNSENT)
 
 
 def _asked(message: Message) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from starlette.requests import Request as _Request
 from app.tools import Tools
 from app.web import access
 from app.web.accept import MediaRange, asked
+from app.web.again import Again
 from app.web.ahead import Room
 from app.web.places import Uploads
 
@@ -20,6 +21,7 @@ class State(TypedDict):
     policy: access.Policy
     uploads: Uploads
     room: Room
+    again: Again
 
 
 Request = _Request[State]

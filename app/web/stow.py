@@ -39,7 +39,8 @@ async def studies(request: Request) -> Response:
     with request.state["uploads"].place():
         await upload.admit(request, tools.max_instance_bytes if sent.type == DICOM else None)
         async with Outcomes(root(request), study, tools.spools) as outcomes:
-            await _store(request, sent, outcomes, study)
+            with upload.received(request) as body:
+                await _store(request, body, sent, outcomes, study)
             if not len(outcomes):
                 raise BadRequest("The request holds no part to store.")
             offer = accept.choose(accepted(request), OFFERS, otherwise=JSON).offer
@@ -61,9 +62,11 @@ def _sent(request: Request) -> MediaType:
     )
 
 
-async def _store(request: Request, sent: MediaType, outcomes: Outcomes, study: str | None) -> None:
-    tools, body = request.state["tools"], upload.received(request)
+async def _store(
+    request: Request, body: AsyncIterator[bytes], sent: MediaType, outcomes: Outcomes, study: str | None
+) -> None:
     if sent.type == DICOM:
+        tools = request.state["tools"]
         outcomes.add(await store.instance(tools, body, study, upload.expected(request)))
         return
     async with AsyncExitStack() as stack:

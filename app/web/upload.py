@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from asyncio import get_running_loop, timeout
-from collections.abc import AsyncIterator
-from typing import Final
+from asyncio import CancelledError, Task, current_task, get_running_loop
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from app.errors import NoRoom, Unavailable
 from app.web import multipart
@@ -58,34 +63,78 @@ async def admit(request: Request, most: int | None) -> None:
         raise Unavailable(str(error), 60) from error
 
 
-def received(request: Request) -> AsyncIterator[bytes]:
+@contextmanager
+def received(request: Request) -> Iterator[AsyncIterator[bytes]]:
     """The body as it was before it was coded."""
-    return _inflated(_paced(request)) if coding(request) else _paced(request)
+    with _Body(request) as body:
+        yield _inflated(body) if coding(request) else body
 
 
-async def _paced(request: Request) -> AsyncIterator[bytes]:
+class _Body:
     """The body as it comes; a sender that falls silent or only trickles is given up.
 
-    Only the time counts in which the sender was waited for, not what the storage took.
+    Only the time counts in which the sender was waited for, not what the storage took. One timer looks now and then
+    since when that is: most chunks are there at once, and a timer for each costs more than what it guards.
     """
-    policy, now = request.state["policy"], get_running_loop().time
-    source = aiter(request.stream())
-    size, waited = 0, 0.0
-    while True:
-        started = now()
+
+    def __init__(self, request: Request) -> None:
+        policy, self._loop = request.state["policy"], get_running_loop()
+        self._receive, self._is_over = request.receive, False
+        self._limit_s, self._least_rate = policy.upload_idle_timeout_s, policy.upload_min_rate
+        self._size, self._waited = 0, 0.0
+        self._waiting: Task[Any] | None = None
+        self._since = 0.0
+        self._is_late = False
+        self._timer = self._loop.call_later(self._limit_s, self._look)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._is_over:
+            message = await self._message()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            self._is_over = not message.get("more_body", False)
+            chunk: bytes = message.get("body", b"")
+            self._mind_rate(len(chunk))
+            if chunk:
+                return chunk
+        raise StopAsyncIteration
+
+    async def _message(self) -> Message:
+        self._waiting, self._since = current_task(), self._loop.time()
         try:
-            async with timeout(policy.upload_idle_timeout_s):
-                chunk = await anext(source)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise Stalled(f"Nothing of the body came for {policy.upload_idle_timeout_s:g} seconds.") from None
-        size, waited = size + len(chunk), waited + now() - started
-        if waited >= policy.upload_idle_timeout_s:
-            if size < waited * policy.upload_min_rate:
-                raise Stalled(f"The body came at less than {policy.upload_min_rate} bytes a second.")
-            size, waited = 0, 0.0
-        yield chunk
+            return await self._receive()
+        except CancelledError:
+            if self._is_late and self._waiting is not None and self._waiting.uncancel() == 0:
+                raise Stalled(f"Nothing of the body came for {self._limit_s:g} seconds.") from None
+            raise
+        finally:
+            self._waiting = None
+
+    def _look(self) -> None:
+        left = self._since + self._limit_s - self._loop.time() if self._waiting else self._limit_s
+        if self._waiting and left <= 0:
+            self._is_late = True
+            self._waiting.cancel()
+        else:
+            self._timer = self._loop.call_later(left, self._look)
+
+    def _mind_rate(self, size: int) -> None:
+        self._size, self._waited = self._size + size, self._waited + self._loop.time() - self._since
+        if self._waited >= self._limit_s:
+            if self._size < self._waited * self._least_rate:
+                raise Stalled(f"The body came at less than {self._least_rate} bytes a second.")
+            self._size, self._waited = 0, 0.0
 
 
 async def _inflated(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

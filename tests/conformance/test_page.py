@@ -149,6 +149,25 @@ async def test_a_study_is_looked_at_and_played(server: str, tmp_path: Path, widt
         await expect(page.get_by_role("heading", level=2)).to_have_text("Newest studies")
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+async def test_the_contract_is_read_from_the_page(server: str, width: int) -> None:
+    """One link away; an entry opens by keyboard, and by its address; nothing sticks out of a narrow screen."""
+    async with opened(server, width) as seen:
+        page = seen.page
+        await page.get_by_role("link", name="Docs").click()
+        await expect(page.get_by_role("heading", level=2)).to_contain_text("DICOMweb")
+        entry = page.locator("details").filter(has_text="Search for studies")
+        await entry.locator("summary").focus()
+        await page.keyboard.press("Enter")
+        await expect(entry.get_by_text("fuzzymatching", exact=True)).to_be_visible()
+        await page.goto(f"{server}/docs#renderInstance")
+        await page.reload()
+        for told in (page.locator("#renderInstance dd").first, page.locator("#renderInstance .s4").first):
+            await expect(told).to_be_visible()
+        await page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+        assert await seen.fits()
+
+
 async def test_names_and_what_is_missing_are_shown_as_text(server: str) -> None:
     """A name is nobody's markup, its parts are readable, and what is empty says so."""
     names = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -68,19 +68,35 @@ async def add(index: Index, one: Scan, content: bytes = b"") -> Outcome:
 @asynccontextmanager
 async def counted(index: Index) -> AsyncIterator[list[str]]:
     """The statements that readers run inside the block."""
-    statements: list[str] = []
+    holders = index.reader._pool._holders  # type: ignore[attr-defined] # asyncpg has no other way to count
+    async with heard([one._con for one in holders if one._con]) as statements:
+        yield statements
 
-    def heard(record: Any) -> None:
+
+@asynccontextmanager
+async def committed(index: Index) -> AsyncIterator[list[str]]:
+    """The same of the committer; it has a connection."""
+    connection = index.committer._own._connection
+    assert connection is not None
+    async with heard([connection]) as statements:
+        yield statements
+
+
+@asynccontextmanager
+async def heard(connections: Iterable[Any]) -> AsyncIterator[list[str]]:
+    """The statements of these connections."""
+    statements: list[str] = []
+    listening = list(connections)
+
+    def hear(record: Any) -> None:
         statements.append(record.query)
 
-    holders = index.reader._pool._holders  # type: ignore[attr-defined] # asyncpg has no other way to count
-    open_ones = [one._con for one in holders if one._con]
-    for one in open_ones:
-        one.add_query_logger(heard)
+    for one in listening:
+        one.add_query_logger(hear)
     yield statements
     await asyncio.sleep(0)  # asyncpg tells its loggers by call_soon
-    for one in open_ones:
-        one.remove_query_logger(heard)
+    for one in listening:
+        one.remove_query_logger(hear)
 
 
 VIDEO = Pixels("7FE00010", "OB", 500, 100, 1, 0, b"\0" * 16, b"", 92, "mp4")

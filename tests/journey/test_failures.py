@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 import uuid_utils
 
@@ -36,6 +37,7 @@ from tests.index import rows
 from tests.journey.answers import MULTIPART, assert_there, get, paths, post, reasons
 from tests.running import running
 from tests.serving import Server, serving, until
+from tests.storages import half
 from tests.upkeep_tools import send, tools
 
 DICOM = {"Content-Type": "application/dicom"}
@@ -82,16 +84,21 @@ def test_client_vanishes_or_stalls(server: Server, how: str) -> None:
     def found() -> int:
         return len(get(f"{server.url}/dicom-web/instances", params={"limit": "1000"}).json())
 
+    def coming() -> list[str]:
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        return half(storage, *(process.pid for process in family if "postgres" not in process.name()))
+
     # Counted before: a database that died under another test may have left objects without a row.
     before, rows = len(left(storage, "objects")), found()
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
         head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {MULTIPART}\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[: 3 << 20])
-        until(lambda: bool(left(storage, "tmp")), server)
+        until(lambda: bool(coming()), server)
         if how == "stalls":
-            until(lambda: not left(storage, "tmp"), server)
-    until(lambda: not left(storage, "tmp"), server)
+            until(lambda: not coming(), server)
+    until(lambda: not coming(), server)
+    assert not left(storage, "tmp")
     until(lambda: len(left(storage, "objects")) == before + 1, server)
     until(lambda: found() == rows + 1, server)  # the row comes after the object
     assert post(server.url, first, second).status_code == 200  # and what was stored before is the same again

@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,26 @@ def test_a_file_system_that_refuses_is_recognised(
     assert local_files.can_nowait(tmp_path / "probe") is can
     monkeypatch.setattr(local_files, "NOWAIT", 0)
     assert not local_files.can_nowait(tmp_path / "probe")
+
+
+async def test_what_comes_alone_is_written_while_the_rest_comes(local: LocalStorage) -> None:
+    """Not before it is known where the data set begins, and not when others wait for a thread."""
+    data, gate = os.urandom(600_000), threading.Event()
+
+    async def store(*, is_split: bool) -> int:
+        async with local.upload(keys.new()) as upload:
+            if is_split:
+                upload.split(400, b"")
+            await upload.write(memoryview(data)[:200_000])
+            begun = local._writers._unfinished
+            await upload.write(memoryview(data)[200_000:])
+        assert bytes(await local.read(upload.stored.key, 0, len(data))) == data
+        assert upload.stored.size == len(data)
+        return begun
+
+    assert await store(is_split=True) == 1
+    assert await store(is_split=False) == 0
+    busy = local._writers.run(gate.wait)
+    assert await store(is_split=True) == 1  # the other one
+    gate.set()
+    await busy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from pydicom.dataset import Dataset
 from app.settings import Settings
 from tests import make
 from tests.running import running
+from tests.storages import half
 
 MULTIPART = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=reelweb-test'}
 STORED, FAILED, OTHER, REASON, WARNING, URL = (
@@ -55,10 +57,10 @@ class Archive:
         return f"{self.url}/dicom-web"
 
     def objects(self) -> set[str]:
-        """Every file in the storage but the journal's records."""
+        """Every file in the storage, also those that have no name yet, but the journal's records."""
         storage = self.folder / "storage"
-        files = (str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file())
-        return {file for file in files if not file.startswith("journal/")}
+        files = [str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file()]
+        return {file for file in [*files, *half(storage, os.getpid())] if not file.startswith("journal/")}
 
     def column(self, statement: str) -> list[Any]:
         """The first column of a statement's rows."""

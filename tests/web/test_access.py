@@ -223,9 +223,10 @@ def test_only_known_names_are_answered(guarded: Archive, host: str, status: int)
         assert doors.problem_of(answer)["detail"].endswith(".")
 
 
-def test_two_hosts_are_none(guarded: Archive) -> None:
+@pytest.mark.parametrize("hosts", [b"Host: 127.0.0.1\r\nHost: evil\r\n", b""], ids=["two", "none"])
+def test_a_request_has_one_host(guarded: Archive, hosts: bytes) -> None:
     with doors.connected(guarded.url) as connection:
-        request = b"GET /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil\r\n\r\n"
+        request = b"GET /dicom-web/studies HTTP/1.1\r\n%bAuthorization: Bearer reader\r\n\r\n" % hosts
         assert doors.spoken(connection, request).startswith(b"HTTP/1.1 400 ")
 
 

@@ -1,0 +1,138 @@
+"""Range after range of one representation: what was decided for the first request holds for the next (RFC 9110 14).
+
+A request is known again by its bytes, all but the numbers of its range: host, token and accepted types would be
+judged as they were. What else the judgement rests on is the archive, and that tells of its changes. So a player's
+next range costs a look into a table, and not a walk through the whole house.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from app.errors import ReelwebError
+from app.extent import Extent, Extents
+from app.index.changes import Changes
+from app.kept import Kept
+from app.storage.protocol import Storage
+from app.web import asked, observe
+from app.web.asked import Asked, Question
+from app.web.extents import Header, PartResponse
+from app.web.sendfile import Place
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LASTS_S: Final = 10.0  # a connection that is cut so that nobody notices tells of no change
+MOST: Final = 4096  # requests that are known again
+PLACES: Final = 8  # in which a range may lie to be sent at once
+_OF_EACH: Final = frozenset({b"content-length", b"content-range", *(name for name, _ in observe.own(""))})
+_MORE_THAN_A_HEAD: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What answers a question, whatever its range."""
+
+    extents: Extents
+    headers: tuple[Header, ...]
+    lines: bytes
+    """The same, as they are sent."""
+    label: observe.Label
+    since: int
+    ends: float
+
+    def headed(self, start: int, stop: int) -> list[Header]:
+        """The header fields of a range, but for those that every answer has."""
+        there = f"bytes {start}-{stop - 1}/{self.extents.length}".encode()
+        return [*self.headers, (b"content-length", str(stop - start).encode()), (b"content-range", there)]
+
+    def head(self, start: int, stop: int, common: bytes) -> bytes:
+        """The whole head of a range; `common` are the lines that every answer has."""
+        of_each = common, self.lines, stop - start, start, stop - 1, self.extents.length
+        return (
+            b"HTTP/1.1 206 Partial Content\r\n%b%bcontent-length: %d\r\ncontent-range: bytes %d-%d/%d\r\n\r\n"
+            % of_each
+        )
+
+
+def lines(headers: Iterable[Header]) -> bytes:
+    """Header fields as they are sent."""
+    return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
+class Again:
+    """The requests that were answered lately; what one of them was answered with holds while nothing changes."""
+
+    def __init__(self, changes: Changes, storage: Storage, stall_s: float) -> None:
+        self._changes, self._storage, self._stall_s = changes, storage, stall_s
+        self._known = Kept[Question, Known](MOST, MOST)
+
+    def asked(self, peer: object, data: bytes) -> Asked | None:
+        """What `data` asks for, if it is a request that can be known again, now or the next time."""
+        since = self._changes.count
+        return None if since is None else asked.read(peer, data, since)
+
+    def known(self, request: Asked) -> Known | None:
+        """What answers it, if that is still true."""
+        found = self._known.get(request.question)
+        return found if found and found.since == request.since and monotonic() < found.ends else None
+
+    def keep(self, scope: Scope, status: int, headers: Iterable[Header]) -> None:
+        """This is how a request was answered."""
+        request: Asked | None = scope["extensions"].get(asked.EXTENSION)
+        if not request or request.representation is None or status != HTTPStatus.PARTIAL_CONTENT:
+            return
+        if any(name in _MORE_THAN_A_HEAD for name, _ in scope["headers"]):
+            return
+        lasting = tuple((name, value) for name, value in headers if name not in _OF_EACH)
+        ends = monotonic() + LASTS_S
+        label = observe.Label.of(scope)
+        known = Known(request.representation, lasting, lines(lasting), label, request.since, ends)
+        self._known.put(request.question, known, 1)
+
+    def at_hand(self, extents: Extents, start: int, stop: int) -> Sequence[Place]:
+        """Where these bytes lie in open files and in memory; nowhere, if not all of them do."""
+        files, places = self._storage.files, list[Place]()
+        if files is None:
+            return ()
+        for part in extents.between(start, stop):
+            file = files.at_hand(part.key, part.offset, part.length) if isinstance(part, Extent) else None
+            if file is None or len(places) == PLACES:
+                return ()
+            places.append((file, part.offset, part.length))
+        return places
+
+    def rest(self, known: Known, start: int, stop: int, *, headed: bool) -> PartResponse:
+        """The answer, or what is left of it when its head was sent."""
+        headers = [] if headed else known.headed(start, stop)
+        return PartResponse(self._storage, known.extents.slice(start, stop), headers, self._stall_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An answer to what is known, of which `seen` was sent already."""
+
+    response: PartResponse
+    label: observe.Label
+    seen: observe.Seen
+
+    @property
+    def is_headed(self) -> bool:
+        """Its head was sent, and some of its bytes perhaps."""
+        return not self.response.raw_headers
+
+    async def answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; `app` goes the whole way where its bytes are not there any more, and tells why."""
+        scope["request_id"] = self.seen.request_id
+        if not self.is_headed:
+            try:
+                await self.response.begin(scope)
+            except ReelwebError:
+                await app(scope, receive, send)
+                return
+        await self.seen.through(self.response, scope, receive, send)
+        observe.tell(self.label, self.seen)

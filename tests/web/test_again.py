@@ -1,0 +1,408 @@
+"""A range of what is known is answered like the first one, byte for byte, and no longer than it is true."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from socket import SO_RCVBUF, SOL_SOCKET, socket
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from app.storage.local import LocalStorage
+from app.storage.local_files import OpenFiles
+from app.web import again, connection
+from app.web.again import Again, Known
+from app.web.asked import Asked
+from tests import make, make_video
+from tests.web import doors
+from tests.web.doors import Archive
+
+MIB = 1 << 20
+OF_EACH = {"content-length", "content-range", "date", "x-request-id"}
+
+
+@dataclass
+class Answer:
+    """What came, and whether the server knew the request again."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    known: bool = False
+
+
+@dataclass
+class Seen:
+    """The requests that were known again, one by one."""
+
+    known: list[bool] = field(default_factory=list)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    told, look = Seen(), Again.known
+
+    def known(self: Again, request: Asked) -> Known | None:
+        found = look(self, request)
+        told.known.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Again, "known", known)
+    return told
+
+
+@pytest.fixture(scope="module")
+def video(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a video of 9 MiB, playable."""
+    path = tmp_path_factory.mktemp("again") / "video.dcm"
+    make_video.large(path, 9 * MIB)
+    return playable(archive, path.read_bytes())
+
+
+def playable(archive: Archive, data: bytes) -> str:
+    url = doors.stored(archive.root, data)[0] + "/rendered"
+    ends = time.monotonic() + 60
+    while doors.head(url, headers={"Accept": "video/mp4"}).status_code != 200 and time.monotonic() < ends:
+        time.sleep(0.1)
+    while (
+        archive.column("select count(*) from rendition where state in ('queued', 'running')") != [0]
+        and time.monotonic() < ends
+    ):
+        time.sleep(0.1)
+    time.sleep(0.2)  # the last change is heard of
+    return url
+
+
+class Player:
+    """One connection that asks for one range after the other; its name is a part of all that it asks."""
+
+    def __init__(self, url: str, client: socket, name: str = "") -> None:
+        self._url, self._client = urlsplit(url), client
+        self._name, self._left = name or uuid4().hex, b""
+
+    def asks(self, url: str, start: int, stop: int, **fields: str) -> bytes:
+        """A request, as it is sent."""
+        named = {
+            "User-Agent": self._name,
+            "Host": self._url.netloc,
+            "Accept": "video/mp4",
+            "Range": f"bytes={start}-{stop - 1}",
+        }
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in (named | fields).items()]
+        return "\r\n".join([f"GET {urlsplit(url).path} HTTP/1.1", *lines, "", ""]).encode()
+
+    def get(self, url: str, start: int, stop: int, **fields: str) -> Answer:
+        """Ask, and take the answer."""
+        self._client.sendall(self.asks(url, start, stop, **fields))
+        return self.take()
+
+    def take(self, pause_s: float = 0.0) -> Answer:
+        """The next answer; between its pieces a viewer may rest."""
+        held, self._left = self._left, b""
+        while b"\r\n\r\n" not in held:
+            held += self._some(65536)
+        head, _, body = held.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        length = int(headers["content-length"])
+        body, self._left = body[:length], body[length:]  # what was asked for in the same breath
+        pieces = [body]
+        while (left := length - sum(map(len, pieces))) > 0:
+            time.sleep(pause_s)
+            pieces.append(self._some(min(left, 256 << 10)))
+        return Answer(int(status.split()[1]), headers, b"".join(pieces))
+
+    def _some(self, most: int) -> bytes:
+        piece = self._client.recv(most)
+        assert piece, "the connection was closed"
+        return piece
+
+
+@contextmanager
+def player(url: str, name: str = "", *, slow: bool = False) -> Iterator[Player]:
+    with socket() as client:
+        if slow:
+            client.setsockopt(SOL_SOCKET, SO_RCVBUF, 64 << 10)
+        client.settimeout(30)
+        address = urlsplit(url)
+        client.connect((address.hostname, address.port))
+        yield Player(url, client, name)
+
+
+def whole(url: str, accept: str = "video/mp4") -> bytes:
+    answer = doors.get(url, headers={"Accept": accept})
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
+def test_the_next_range_is_known_and_answered_like_the_first(video: str, seen: Seen) -> None:
+    """Also on another connection; but for its range, its date and its id the head is the same."""
+    data = whole(video)
+    with player(video, "the same") as one:
+        first = one.get(video, 0, 100)
+        second = one.get(video, 5000, 70_000)
+    with player(video, "the same") as other:
+        third = other.get(video, len(data) - 10, len(data) + 100)
+    assert seen.known == [False, True, True]
+    assert [one.status for one in (first, second, third)] == [206] * 3
+    assert (second.body, third.body) == (data[5000:70_000], data[-10:])
+    assert second.headers["content-range"] == f"bytes 5000-69999/{len(data)}"
+    assert third.headers["content-range"] == f"bytes {len(data) - 10}-{len(data) - 1}/{len(data)}"
+    assert len({one.headers["x-request-id"] for one in (first, second, third)}) == 3
+    assert {
+        "etag",
+        "last-modified",
+        "vary",
+        "x-content-type-options",
+        "accept-ranges",
+    } <= first.headers.keys()
+    for later in (second, third):
+        assert later.headers.keys() == first.headers.keys()
+        assert {k: v for k, v in later.headers.items() if k not in OF_EACH} == {
+            k: v for k, v in first.headers.items() if k not in OF_EACH
+        }
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["at once", "a small window"])
+@pytest.mark.parametrize("unread", [True, False], ids=["by the kernel", "read"])
+def test_random_ranges_equal_the_whole(
+    video: str, seen: Seen, *, slow: bool, unread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the kernel takes all of it at once, some of it, or never sees a file, as with an object store."""
+    if not unread:
+        monkeypatch.setattr(LocalStorage, "files", None)
+    data, random = whole(video), Random(7)
+    with player(video, slow=slow) as viewer:
+        viewer.get(video, 0, 1)
+        for _ in range(40):
+            start = random.randrange(len(data))
+            stop = min(len(data), start + 1 + random.randrange(1 << random.randrange(1, 23)))
+            answer = viewer.get(video, start, stop)
+            assert (answer.status, answer.body == data[start:stop]) == (206, True)
+    assert seen.known == [False] + [True] * 40
+
+
+def test_a_viewer_who_rests_gets_all_of_it(video: str, seen: Seen) -> None:
+    data = whole(video)
+    with player(video, slow=True) as viewer:
+        viewer.get(video, 0, 1)
+        viewer._client.sendall(viewer.asks(video, 1, 5 * MIB))
+        time.sleep(0.3)
+        assert viewer.take(0.002).body == data[1 : 5 * MIB]
+        assert viewer.get(video, 0, 10).body == data[:10]
+    assert seen.known == [False, True, True]
+
+
+def test_one_who_leaves_in_the_midst_harms_nobody(video: str, seen: Seen) -> None:
+    data = whole(video)
+    for _ in range(3):
+        with player(video, slow=True) as viewer:
+            viewer.get(video, 0, 1)
+            viewer._client.sendall(viewer.asks(video, 0, 8 * MIB))
+            viewer._client.recv(1000)
+    with player(video) as viewer:
+        assert viewer.get(video, 7, 1007).body == data[7:1007]
+
+
+def test_requests_one_behind_the_other_are_answered_in_turn(video: str, seen: Seen) -> None:
+    """While a known one is under way, in one packet with it, or before it came."""
+    data = whole(video)
+    with player(video, slow=True) as viewer:
+        viewer.get(video, 0, 1)
+        viewer._client.sendall(viewer.asks(video, 0, 4 * MIB))
+        viewer._client.sendall(viewer.asks(video, 10, 20))
+        viewer._client.sendall(viewer.asks(video, 30, 40) + viewer.asks(video, 50, 60))
+        assert [viewer.take().body for _ in range(4)] == [
+            data[: 4 * MIB], data[10:20], data[30:40], data[50:60]
+        ]  # fmt: skip
+        half = viewer.asks(video, 70, 80)
+        viewer._client.sendall(half[:50])
+        time.sleep(0.1)
+        viewer._client.sendall(half[50:])
+        assert viewer.take().body == data[70:80]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "status"),
+    [(20 * MIB, 20 * MIB + 5, 416), (10, 10, 200)],
+    ids=["beyond the end", "backwards"],
+)
+def test_what_is_no_range_is_answered_as_ever(
+    video: str, seen: Seen, start: int, stop: int, status: int
+) -> None:
+    with player(video) as viewer:
+        viewer.get(video, 0, 1)
+        assert viewer.get(video, start, stop).status == status
+
+
+def test_conditions_are_part_of_the_question(video: str, seen: Seen) -> None:
+    """If-Range of this version keeps its 206, of another its 200; what the client has already stays a 304."""
+    with player(video) as viewer:
+        tag = viewer.get(video, 0, 1).headers["etag"]
+        assert [viewer.get(video, 0, 9, If_Range=tag).status for _ in range(2)] == [206, 206]
+        assert [viewer.get(video, 0, 9, If_Range='"x"').status for _ in range(2)] == [200, 200]
+        assert [viewer.get(video, 0, 9, If_Match=tag).status for _ in range(2)] == [206, 206]
+        assert [viewer.get(video, 0, 9, If_Match='"x"').status for _ in range(2)] == [412, 412]
+
+
+def test_a_connection_that_is_to_close_closes(video: str, seen: Seen) -> None:
+    for _ in range(2):
+        with player(video, "closing") as viewer:
+            assert viewer.get(video, 0, 9, Connection="close").headers["connection"] == "close"
+            assert viewer._client.recv(1) == b""
+    assert seen.known == [False, False]
+
+
+def test_bulk_data_and_instances_are_known_too(archive: Archive, seen: Seen) -> None:
+    data = make.instance(Rows=64, Columns=64, PixelData=os.urandom(8192))
+    url = doors.stored(archive.root, data)[0]
+    bulk = f"{url}/bulkdata/7FE00010"
+    with player(url) as viewer:
+        for _ in range(2):
+            one = viewer.get(url, 100, 5000, Accept="application/dicom")
+            part = viewer.get(bulk, 100, 5000, Accept="application/octet-stream")
+            assert (one.body, part.body) == (
+                data[100:5000],
+                whole(bulk, "application/octet-stream")[100:5000],
+            )
+    assert seen.known == [False, False, True, True]
+
+
+# As long as it is true
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Callable[..., bytes]:
+    def made(**elements: Any) -> bytes:
+        return make_video.instance(tmp_path / "clip.dcm", **elements).path.read_bytes()
+
+    return made
+
+
+def test_what_was_deleted_is_gone_at_once(empty: str, tmp_path: Path, clip: Callable[..., bytes]) -> None:
+    with doors.serving(empty, tmp_path / "data", allow_delete=True) as archive:
+        url = playable(archive, clip())
+        with player(url) as viewer:
+            assert [viewer.get(url, 0, 9).status for _ in range(3)] == [206] * 3
+            assert doors.request("DELETE", url.removesuffix("/rendered")).status_code in {200, 204}
+            assert viewer.get(url, 0, 9).status == 404
+
+
+def test_a_rendition_that_went_is_not_played_from_memory(
+    archive: Archive, clip: Callable[..., bytes], seen: Seen
+) -> None:
+    url = playable(archive, clip())
+    with player(url) as viewer:
+        assert [viewer.get(url, 0, 9).status for _ in range(2)] == [206] * 2
+        archive.column("delete from rendition where kind = 'mp4' returning id")
+        time.sleep(0.3)
+        seen.known.clear()
+        viewer.get(url, 0, 9)
+        assert seen.known == [False]
+
+
+def test_nothing_is_known_for_long(video: str, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that tells of changes may be cut without anybody noticing."""
+    monkeypatch.setattr(again, "LASTS_S", 0.2)
+    with player(video) as viewer:
+        viewer.get(video, 0, 9)
+        viewer.get(video, 0, 9)
+        time.sleep(0.3)
+        viewer.get(video, 0, 9)
+    assert seen.known == [False, True, False]
+
+
+def test_an_object_that_is_gone_is_told(
+    archive: Archive, clip: Callable[..., bytes], seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has it open: whoever goes the whole way says what is wrong."""
+    url = playable(archive, clip())
+    with player(url) as viewer:
+        assert [viewer.get(url, 5000, 5009).status for _ in range(2)] == [206] * 2
+        (key,) = archive.column("select object_key from instance order by id desc limit 1")
+        monkeypatch.setattr(OpenFiles, "get", lambda _self, _key: None)
+        monkeypatch.setattr(OpenFiles, "put", lambda _self, _key, _file: None)
+        assert viewer.get(url, 5000, 5009).status == 206
+        (archive.folder / "storage" / key).unlink()
+        assert viewer.get(url, 5000, 5009).status == 404
+    assert seen.known == [False, True, True, True]
+
+
+# Who may come in
+
+
+def test_each_request_shows_its_token(
+    empty: str, tmp_path: Path, clip: Callable[..., bytes], seen: Seen
+) -> None:
+    """What one who may come in has asked for, nobody else is given."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(
+        f"reader read {sha256(b'secret').hexdigest()}\nall read,write {sha256(b'all').hexdigest()}\n"
+    )
+    with doors.serving(empty, tmp_path / "data", tokens_file=tokens) as archive:
+        headers = {"Authorization": "Bearer all"}
+        url = doors.store(archive.root, clip(), **headers).json()
+        address = url[doors.STORED]["Value"][0][doors.URL]["Value"][0] + "/rendered"
+        while doors.get(address, headers=headers | {"Range": "bytes=0-9"}).status_code != 206:
+            time.sleep(0.1)
+        with player(address) as viewer:
+            for _ in range(3):
+                assert viewer.get(address, 0, 9, Authorization="Bearer secret").status == 206
+                assert viewer.get(address, 0, 9).status == 401
+                assert viewer.get(address, 0, 9, Authorization="Bearer secrets").status == 401
+                assert viewer.get(address, 0, 9, Authorization="Bearer secret", Host="evil").status == 421
+        assert any(seen.known)
+
+
+# What is told of it
+
+
+def test_known_requests_are_counted_as_all_are(archive: Archive, video: str, seen: Seen) -> None:
+    def counted() -> tuple[float, float, float]:
+        lines = doors.get(f"{archive.url}/metrics").text.splitlines()
+
+        def value(start: str) -> float:
+            return next((float(line.split()[-1]) for line in lines if line.startswith(start)), 0.0)
+
+        return (
+            value('reelweb_requests_total{method="GET",route="rendered.instance",status="206"}'),
+            value('reelweb_response_bytes_total{route="rendered.instance"}'),
+            value('reelweb_request_seconds_count{route="rendered.instance"}'),
+        )
+
+    with player(video) as viewer:
+        viewer.get(video, 0, 1)
+        before = counted()
+        viewer.get(video, 0, 1000)
+        viewer.get(video, 0, 6 * MIB)
+        viewer.get(video, 0, 1)  # the one before is over
+        after = counted()
+    assert seen.known == [False, True, True, True]
+    assert tuple(now - then for now, then in zip(after, before, strict=True)) == (3, 1001 + 6 * MIB, 3)
+
+
+def test_a_connection_that_is_used_stays_open(video: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And ends when it was idle for as long as any may be."""
+    made = connection.Protocol.connection_made
+
+    def short(self: connection.Protocol, transport: Any) -> None:
+        made(self, transport)
+        self.timeout_keep_alive = 1
+
+    monkeypatch.setattr(connection.Protocol, "connection_made", short)
+    with player(video) as viewer:
+        for _ in range(6):
+            assert viewer.get(video, 0, 9).status == 206
+            time.sleep(0.4)
+        began = time.monotonic()
+        assert viewer._client.recv(1) == b""
+        assert time.monotonic() - began < 3
