@@ -6,6 +6,7 @@ Either way a name that outlives a power cut stands for all of the bytes, so nobo
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -16,7 +17,15 @@ _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE
 _WAIT_WRITE_WAIT: Final = 7  # the same with SYNC_FILE_RANGE_WAIT_BEFORE and _WAIT_AFTER
 _FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC
 _WHOLE: Final = (ctypes.c_int64(0), ctypes.c_int64(0))
-_sync_file_range: Callable[..., int] = getattr(ctypes.CDLL(None), "sync_file_range", lambda *_: -1)
+_CANNOT: Final = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE})
+
+
+def _without(*_: object) -> int:
+    ctypes.set_errno(errno.ENOSYS)
+    return -1
+
+
+_sync_file_range: Callable[..., int] = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", _without)
 
 
 class Naming(Protocol):
@@ -47,7 +56,7 @@ class Linked:
 
     def name(self, descriptor: int, path: str, final: str) -> None:
         """Bring the bytes to the disk, then link."""
-        if _sync_file_range(descriptor, *_WHOLE, _WAIT_WRITE_WAIT):
+        if not _written(descriptor, _WAIT_WRITE_WAIT):
             os.fdatasync(descriptor)
         try:
             _link(descriptor, final)
@@ -81,7 +90,17 @@ class Renamed:
 
 def write_out(descriptor: int) -> None:
     """Let the disk write what the file has so far, and do not wait: where it cannot, the sync does all of it."""
-    _sync_file_range(descriptor, *_WHOLE, _WRITE)
+    _written(descriptor, _WRITE)
+
+
+def _written(descriptor: int, how: int) -> bool:
+    """False where this cannot be done. What the disk refuses is told once: a sync after it would know of no error."""
+    if not _sync_file_range(descriptor, *_WHOLE, how):
+        return True
+    error = ctypes.get_errno()
+    if error not in _CANNOT:
+        raise OSError(error, os.strerror(error))
+    return False
 
 
 def probed(folder: str) -> Naming:

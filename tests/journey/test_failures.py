@@ -66,7 +66,7 @@ def test_kill_9_at_any_moment(tmp_path: Path) -> None:
     """
     ends = time.monotonic() + 35
     with chaos(tmp_path, seed=int(time.time())) as one:
-        while one.model.rounds < 20 and time.monotonic() < ends:
+        while one.model.rounds < 20 and (time.monotonic() < ends or not one.model.done["stored"]):
             one.round(every=1000)
         one.everything()
         assert one.model.done["stored"] > 0

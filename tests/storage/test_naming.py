@@ -1,6 +1,7 @@
 """How a file gets its name: what is seen of it before, and what is left when it never does."""
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_where_the_kernel_cannot_write_a_range_out_the_file_is_synced_first(
         done.append("link")
         link(source, target, src_dir_fd=src_dir_fd)
 
-    monkeypatch.setattr(naming, "_sync_file_range", lambda *_: -1)
+    monkeypatch.setattr(naming, "_sync_file_range", naming._without)
     monkeypatch.setattr(os, "fdatasync", synced)
     monkeypatch.setattr(os, "link", linked)
     way = Linked(str(tmp_path))
@@ -79,6 +80,26 @@ def test_where_the_kernel_cannot_write_a_range_out_the_file_is_synced_first(
     assert done == ["sync", "link"]
 
 
+def test_an_error_of_the_disk_is_no_reason_to_try_another_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of bytes that it could not write once; the sync that follows would succeed."""
+
+    def broken(*_: object) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(naming, "_sync_file_range", broken)
+    way = Linked(str(tmp_path))
+    descriptor, path = way.create()
+    with pytest.raises(OSError, match="Input/output error"):
+        naming.write_out(descriptor)
+    with pytest.raises(OSError, match="Input/output error"):
+        way.name(descriptor, path, str(tmp_path / "object"))
+    os.close(descriptor)
+    assert not list(tmp_path.iterdir())
+
+
 def test_this_kernel_writes_ranges_out(tmp_path: Path) -> None:
     """The call of the C library is the one meant: it succeeds on a file and fails on a closed descriptor."""
     descriptor = os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY)
@@ -86,3 +107,4 @@ def test_this_kernel_writes_ranges_out(tmp_path: Path) -> None:
     os.close(descriptor)
     assert ctypes.CDLL(None).sync_file_range
     assert naming._sync_file_range(descriptor, *naming._WHOLE, 7) == -1
+    assert ctypes.get_errno() == errno.EBADF
