@@ -80,13 +80,17 @@ def install(longest: Longest) -> None:
         def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
             return super().call_at(when, longest.timed(callback), *args, context=context)
 
-    received = HttpToolsProtocol.data_received
+    def watched(protocol: type[HttpToolsProtocol]) -> None:
+        received = protocol.data_received
 
-    def data_received(self: HttpToolsProtocol, data: bytes) -> None:
-        longest.begun = True
-        longest.timed(received)(self, data)
+        def data_received(self: HttpToolsProtocol, data: bytes) -> None:
+            longest.begun = True
+            longest.timed(received)(self, data)
 
-    HttpToolsProtocol.data_received = data_received  # type: ignore[method-assign] # it is watched
+        protocol.data_received = data_received  # type: ignore[method-assign] # it is watched
+
+    # Ours, when it is defined.
+    HttpToolsProtocol.__init_subclass__ = classmethod(watched)  # type: ignore[assignment] # as above
     uvloop.Loop = Loop  # type: ignore[misc] # new_event_loop makes it
 
 
