@@ -50,6 +50,11 @@ class Extents:
         """How many extents there are."""
         return len(self._extents)
 
+    @property
+    def held(self) -> int:
+        """How many of them it holds in memory: some 200 bytes each."""
+        return len(self._extents)
+
     def parts(self) -> Iterator[Extent | Prefixed]:
         """What it is made of, in order."""
         return iter(self._extents)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -33,6 +33,11 @@ class Kept(Generic[K, V]):
         self._values[key] = value, weight
         self._weight += weight
         while self._weight > self._limit or len(self._values) > self._most:
+            self._drop(next(iter(self._values)))
+
+    def forget(self, is_over: Callable[[V], bool]) -> None:
+        """Let go of those unused for longest, as far as they are over."""
+        while self._values and is_over(next(iter(self._values.values()))[0]):
             self._drop(next(iter(self._values)))
 
     def _drop(self, key: K) -> None:

@@ -24,3 +24,11 @@ def test_what_is_put_again_weighs_once_and_too_much_is_not_kept() -> None:
     assert kept.get("a") is None
     kept.put("b", 6, 10)
     assert kept.get("b") == 6
+
+
+def test_what_is_over_is_let_go_from_the_oldest_on() -> None:
+    kept = Kept[str, int](100)
+    for number in (1, 2, 9, 3):
+        kept.put(str(number), number, 10)
+    kept.forget(lambda number: number < 5)
+    assert [kept.get(str(number)) for number in (1, 2, 9, 3)] == [None, None, 9, 3]

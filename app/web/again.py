@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LASTS_S: Final = 10.0  # a connection that is cut so that nobody notices tells of no change
 MOST: Final = 4096  # requests that are known again
+PIECES: Final = 200_000  # that their representations may hold together: a stream of many fragments is not shared
 PLACES: Final = 8  # in which a range may lie to be sent at once
 _OF_EACH: Final = frozenset({b"content-length", b"content-range", *(name for name, _ in observe.own(""))})
 _MORE_THAN_A_HEAD: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
@@ -69,7 +70,7 @@ class Again:
 
     def __init__(self, changes: Changes, storage: Storage, stall_s: float) -> None:
         self._changes, self._storage, self._stall_s = changes, storage, stall_s
-        self._known = Kept[Question, Known](MOST, MOST)
+        self._known = Kept[Question, Known](PIECES, MOST)
 
     def asked(self, peer: object, data: bytes) -> Asked | None:
         """What `data` asks for, if it is a request that can be known again, now or the next time."""
@@ -86,13 +87,15 @@ class Again:
         request: Asked | None = scope["extensions"].get(asked.EXTENSION)
         if not request or request.representation is None or status != HTTPStatus.PARTIAL_CONTENT:
             return
-        if any(name in _MORE_THAN_A_HEAD for name, _ in scope["headers"]):
+        names = [name for name, _ in scope["headers"]]
+        if not _MORE_THAN_A_HEAD.isdisjoint(names) or names.count(b"range") != 1:  # of two the first one counts
             return
         lasting = tuple((name, value) for name, value in headers if name not in _OF_EACH)
-        ends = monotonic() + LASTS_S
+        now = monotonic()
+        self._known.forget(lambda one: one.ends < now)
         label = observe.Label.of(scope)
-        known = Known(request.representation, lasting, lines(lasting), label, request.since, ends)
-        self._known.put(request.question, known, 1)
+        known = Known(request.representation, lasting, lines(lasting), label, request.since, now + LASTS_S)
+        self._known.put(request.question, known, 1 + request.representation.held)
 
     def at_hand(self, extents: Extents, start: int, stop: int) -> Sequence[Place]:
         """Where these bytes lie in open files and in memory; nowhere, if not all of them do."""
@@ -134,5 +137,7 @@ class Begun:
             except ReelwebError:
                 await app(scope, receive, send)
                 return
-        await self.seen.through(self.response, scope, receive, send)
-        observe.tell(self.label, self.seen)
+        try:
+            await self.seen.through(self.response, scope, receive, send)
+        finally:
+            observe.tell(self.label, self.seen)

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import pytest
 
+from app.extent import Extents
 from app.storage.local import LocalStorage
 from app.storage.local_files import OpenFiles
 from app.web import again, connection
@@ -406,3 +407,32 @@ def test_a_connection_that_is_used_stays_open(video: str, monkeypatch: pytest.Mo
         began = time.monotonic()
         assert viewer._client.recv(1) == b""
         assert time.monotonic() - began < 3
+
+
+def test_of_two_ranges_the_first_one_counts_every_time(video: str, seen: Seen) -> None:
+    address = urlsplit(video)
+    with socket() as client:
+        client.settimeout(30)
+        client.connect((address.hostname, address.port))
+        for second in (5, 7, 9):
+            client.sendall(
+                f"GET {address.path} HTTP/1.1\r\nHost: localhost\r\nAccept: video/mp4\r\n"
+                f"RANGE: bytes=0-3\r\nRange: bytes={second}-{second + 1}\r\n\r\n".encode()
+            )
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(1)
+            assert b"content-range: bytes 0-3/" in head
+            client.recv(4)
+    assert seen.known == [False] * 3
+
+
+def test_what_is_remembered_is_bounded_by_its_pieces_too(
+    video: str, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream of very many fragments would be held by each that asks for it."""
+    monkeypatch.setattr(Extents, "held", again.PIECES)
+    with player(video) as viewer:
+        viewer.get(video, 0, 9)
+        viewer.get(video, 0, 9)
+    assert seen.known == [False, False]
