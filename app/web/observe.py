@@ -56,8 +56,10 @@ class Observe:
             return
         scope["request_id"] = new_id()
         seen = Seen(scope["request_id"])
-        await seen.through(self._app, scope, receive, send)
-        tell(Label.of(scope), seen)
+        try:
+            await seen.through(self._app, scope, receive, send)
+        finally:
+            tell(Label.of(scope), seen)
 
 
 class Failures:

@@ -140,6 +140,8 @@ class Answer:
     async def _send_file(self, message: Message) -> None:
         cycle, (file, offset, count) = self._cycle, _asked(message)
         head = await self._head()
+        if cycle.disconnected:  # then nothing is known of a length either
+            raise ConnectionResetError
         if cycle.chunked_encoding:
             head += b"%x\r\n" % count
         elif cycle.scope["method"] != "HEAD":

@@ -219,6 +219,21 @@ def test_a_client_that_goes_ends_its_answer(file: Path, run: Run, reads: int) ->
             assert answer(made) == (200, DATA[5:10])
 
 
+def test_a_client_that_went_before_the_answer_is_gone_and_no_error_of_ours(file: Path, run: Run) -> None:
+    app = Files(file)
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await app(scope, receive, send)
+
+    with serving(late, run) as server:
+        with client(server) as made:
+            made.sendall(request("/5/10"))
+        until(lambda: bool(app.failed))
+        assert issubclass(app.failed[0], ConnectionError)
+
+
 @pytest.mark.parametrize("left", [0, 100_000, 4_000_000])
 def test_a_file_that_is_shorter_than_told_never_looks_complete(tmp_path: Path, run: Run, left: int) -> None:
     (tmp_path / "short").write_bytes(DATA[:left])
