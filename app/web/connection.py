@@ -68,9 +68,11 @@ class Protocol(HttpToolsProtocol):
             self._asked = self._again.asked(self._peer, data)
             if self._asked and self._answer_again(self._again, self._asked, data):
                 return
+        deadline = self._deadline
         self._parse(data)
         if self._header_bytes is not None:
-            self._header_bytes += len(data)
+            # Of one that began in here nobody knows how much is header: before it a body may have ended.
+            self._header_bytes += len(data) if self._deadline is deadline else 1
             if self._header_bytes > HEADER_BYTES:
                 self.transport.abort()
 
@@ -99,6 +101,7 @@ class Protocol(HttpToolsProtocol):
         What was asked before is answered; a request whose own body is broken ends, unless its answer has begun.
         """
         self._is_refused, request_id = True, observe.new_id()
+        self._header_over()  # nobody waits for one any more: neither its length nor its time ends what was asked before
         _log.warning("no HTTP", request_id=request_id)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -116,7 +119,7 @@ class Protocol(HttpToolsProtocol):
             b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (again.lines(fields), bytes(answer.body))
         )
         self.transport.write_eof()
-        self._deadline.cancel()  # closing with something unread would take the answer back
+        # Closing with something unread would take the answer back.
         self._deadline = self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _should_upgrade(self) -> bool:

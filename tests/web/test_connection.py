@@ -153,3 +153,32 @@ def test_an_answer_under_way_ends_before_what_is_no_http(archive: Archive) -> No
         client.sendall(b"\0\1\2\r\n\r\n" + NEXT)
         answer = begun + b"".join(iter(lambda: client.recv(1 << 20), b""))
     assert answer.partition(b"\r\n\r\n")[2] == pixels
+
+
+def test_an_answer_under_way_outlives_the_time_of_a_header(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no HTTP began like one; nobody waits for the rest of it, be it late or long."""
+    pixels = bytes(range(256)) * 65_536
+    (url,) = doors.stored(archive.root, make.instance(Rows=4096, Columns=2048, PixelData=pixels))
+    monkeypatch.setattr(connection, "HEADER_S", 0.3)
+    request = f"GET {urlsplit(url).path}/bulkdata/7FE00010 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with opened(archive.url) as client:
+        client.sendall(request)
+        begun = client.recv(1000)
+        client.sendall(b"\0\1\2\r\n\r\n")
+        time.sleep(0.6)
+        answer = begun + b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert answer.partition(b"\r\n\r\n")[2] == pixels
+
+
+def test_a_header_behind_a_long_body_is_not_long(server: str) -> None:
+    """Both in one piece, and the header's end later."""
+    head = b"PUT /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n"
+    asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with opened(server) as client:
+        client.sendall(head + bytes(200_000) + asked[:-2])
+        time.sleep(0.2)
+        client.sendall(asked[-2:])
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"405", b"200"]
