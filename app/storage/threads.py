@@ -31,12 +31,11 @@ class Threads:
         """What a thread made of it; cancelled before its turn it is not done, and later it is done for nobody."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        if self._unfinished >= len(self._threads) < self._most:
+            thread = Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+            thread.start()  # one that cannot start is none, and its work was not taken
+            self._threads.append(thread)
         self._unfinished += 1
-        if self._unfinished > len(self._threads) < self._most:
-            self._threads.append(
-                Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
-            )
-            self._threads[-1].start()
         self._works.put((loop, future, work, arguments))
         return future
 

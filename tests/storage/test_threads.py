@@ -63,3 +63,19 @@ async def test_closing_waits_for_what_runs() -> None:
     await threads.close()
     assert len(done) == 5
     assert not any(thread.is_alive() for thread in threads._threads)
+
+
+async def test_a_thread_that_cannot_start_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a process may have no more threads for a while, what comes later is done."""
+    threads = Threads(1, "test")
+    with monkeypatch.context() as patched:
+        patched.setattr("threading._start_new_thread", _none)
+        with pytest.raises(RuntimeError):
+            threads.run(divmod, 7, 2)
+    assert threads.is_idle
+    assert await threads.run(divmod, 7, 2) == (3, 1)
+    await threads.close()
+
+
+def _none(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
