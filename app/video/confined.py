@@ -109,7 +109,7 @@ async def child(task: Task, read: Ask, limits: Limits) -> AsyncIterator[Conversa
         conversation = Conversation(pipes, task, read, limits)
         try:
             yield conversation
-        except (EOFError, BrokenPipeError):
+        except EOFError:
             raise _why(await process.wait()) from None
         finally:
             await _ended(process)
@@ -159,16 +159,18 @@ class _Pipes:
         self._answered = self._questioner = -1
 
     async def exchanged(self, answer: Answer, most: int) -> Message:
-        """What the child says next, `answer` given before; EOFError or BrokenPipeError when it is dead."""
+        """What the child says next, `answer` given before; EOFError when it is dead."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchanged, answer, most)
 
     def _exchanged(self, answer: Answer, most: int) -> Message:
-        if isinstance(answer, Buffer):
-            rest = memoryview(answer)
-            while rest:
-                rest = rest[os.write(self.answers, rest) :]
-        else:
-            self._handed_on(answer)
+        # One that asked ahead may have ended meanwhile: its last words are there to be read.
+        with contextlib.suppress(BrokenPipeError):
+            if isinstance(answer, Buffer):
+                rest = memoryview(answer)
+                while rest:
+                    rest = rest[os.write(self.answers, rest) :]
+            else:
+                self._handed_on(answer)
         what, number, length = MESSAGE.unpack(self._received(MESSAGE.size))
         if what == inside.READ:
             return Message(what, number, length, _NOTHING)

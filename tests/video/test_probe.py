@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
-from app.video import Unplayable, probe, sample_index
+from app.video import Unplayable, poster, probe, sample_index
 from app.video.confined import Limits
-from app.video.inside import SAMPLE
+from app.video.inside import MESSAGE, READ, SAMPLE
 from tests import make_video
 from tests.make_video import Clip, Container
 from tests.video.test_remux import pictures, reader
@@ -132,3 +135,47 @@ async def test_damaged_streams_are_told_or_have_a_reason(tmp_path: Path) -> None
             except Unplayable:
                 continue
             assert len(index) == SAMPLE.size * told["samples"]
+
+
+async def test_who_has_seen_enough_waits_for_nothing_that_was_asked_ahead(tmp_path: Path) -> None:
+    """However slow the storage is: what the child has said counts, though it is gone when the answer comes."""
+    clip = make_video.stream(tmp_path / "video", Clip(sound=""), "ts").read_bytes()
+    stuffing = (b"\x47\x1f\xff\x10" + b"\xff" * 184) * 8000
+    stream = stuffing + clip * 60
+
+    async def slow(offset: int, length: int) -> bytes:
+        await asyncio.sleep(0.25)
+        return stream[offset : offset + length]
+
+    assert (await probe.look(slow, len(stream), "mpegts"))["codec"] == "h264"
+    assert (await poster.jpeg(slow, len(stream), "mpegts")).startswith(b"\xff\xd8")
+
+
+TWO_WALKS = """
+from app.video.inside.stream import Stream, conclude
+first = Stream(65536, 4096)
+for _ in range(3):
+    first.read(4096)
+first.leave()
+second = Stream(65536, 4096)
+found = second.read(4096) + second.read(4096)
+second.leave()
+conclude(found)
+"""
+
+
+def test_a_second_walk_gets_nothing_that_the_first_one_asked_for() -> None:
+    """As through a program stream that does not tell what it holds."""
+    stream = random.Random(7).randbytes(65536)
+    with subprocess.Popen(
+        [sys.executable, "-c", TWO_WALKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin
+        assert child.stdout
+        asked = []
+        while (told := MESSAGE.unpack(child.stdout.read(MESSAGE.size)))[0] == READ:
+            asked.append(told[1])
+            child.stdin.write(stream[told[1] : told[1] + told[2]])
+            child.stdin.flush()
+        assert asked == [0, 4096, 8192, 12288, 0, 4096, 8192]  # 12288 was not waited for
+        assert child.stdout.read(told[2]) == stream[:8192]

@@ -71,7 +71,7 @@ class Stream:
     def _asked(self, at: int, size: int) -> bytes:
         """These bytes; to one who goes straight on the next ones come while these are worked on."""
         if self._coming != (at, size):
-            _received(self._coming[1])  # not what is wanted now
+            self.leave()
             tell(READ, at, size)
         data = _received(size)
         goes_on, self._next = at == self._next, at + size
@@ -80,6 +80,11 @@ class Stream:
         if self._coming[1]:
             tell(READ, *self._coming)
         return data
+
+    def leave(self) -> None:
+        """Take what is still coming and not wanted: who reads next would take it for the answer."""
+        _received(self._coming[1])
+        self._coming = (0, 0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go somewhere, also beyond the end."""
@@ -141,6 +146,7 @@ def opened(
             if isinstance(video, av.VideoStream) and video.codec_context.width:
                 yield stream, container, video
                 return
+        stream.leave()
     raise Impossible(Reason.NOTHING)
 
 
