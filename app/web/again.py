@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LASTS_S: Final = 10.0  # a connection that is cut so that nobody notices tells of no change
 MOST: Final = 4096  # requests that are known again
-PIECES: Final = 200_000  # that their representations may hold together: a stream of many fragments is not shared
+PIECES: Final = 200_000  # of their representations together: a stream of many fragments is not shared
 PLACES: Final = 8  # in which a range may lie to be sent at once
 _OF_EACH: Final = frozenset({b"content-length", b"content-range", *(name for name, _ in observe.own(""))})
 _MORE_THAN_A_HEAD: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
@@ -88,7 +88,8 @@ class Again:
         if not request or request.representation is None or status != HTTPStatus.PARTIAL_CONTENT:
             return
         names = [name for name, _ in scope["headers"]]
-        if not _MORE_THAN_A_HEAD.isdisjoint(names) or names.count(b"range") != 1:  # of two the first one counts
+        # Of two ranges the first one counts, and that need not be the one whose numbers are no part of the question.
+        if not _MORE_THAN_A_HEAD.isdisjoint(names) or names.count(b"range") != 1:
             return
         lasting = tuple((name, value) for name, value in headers if name not in _OF_EACH)
         now = monotonic()
