@@ -18,6 +18,7 @@ import orjson
 
 from app import store
 from app.dicom import dicom_json, encoder, native_model, tags, transfer_syntax, uids
+from app.dicom.dataset import IDENTITY
 from app.dicom.encoder import Content, Span
 from app.dicom.json_objects import Splitter
 from app.dicom.media_types import MediaType
@@ -48,9 +49,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An instance to be kept, as a file that is read while it is made; which one it is, where that is told."""
+    """An instance to be kept, as a file that is read while it is made."""
 
-    head: Head | None
+    head: Head
     chunks: AsyncIterator[memoryview]
 
 
@@ -134,7 +135,7 @@ class Composition:
             return location
 
     async def _made(self, span: Span) -> Made | store.Outcome:
-        head = None
+        head: Head | None = None
         try:
             async with self._tools.spools.turn:
                 with store.unforeseen():
@@ -274,16 +275,16 @@ def _counted(frames: int) -> told.Attributes:
     return {tags.NUMBER_OF_FRAMES: dicom_json.attribute("IS", frames)} if frames > 1 else {}
 
 
-def _head(dataset: encoder.DataSet) -> Head | None:
-    """Which instance the metadata are of, so that a refusal can name it."""
-    class_uid, instance = (
-        encoder.text(dataset, tags.SOP_CLASS_UID),
-        encoder.text(dataset, tags.SOP_INSTANCE_UID),
+def _head(dataset: encoder.DataSet) -> Head:
+    """Which instance the metadata are of; what tells that of none is refused before anything is written."""
+    told_uids = {tag: encoder.text(dataset, tag) for tag in IDENTITY}
+    for tag, uid in told_uids.items():
+        if not uids.is_acceptable(uid):
+            raise Refused(f"The {IDENTITY[tag]} is {'not valid' if uid else 'missing'}.")
+    return Head(
+        told_uids[tags.SOP_CLASS_UID],
+        told_uids[tags.SOP_INSTANCE_UID],
+        told_uids[tags.STUDY_INSTANCE_UID],
+        told_uids[tags.SERIES_INSTANCE_UID],
+        transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN,
     )
-    study, series = (
-        encoder.text(dataset, tags.STUDY_INSTANCE_UID),
-        encoder.text(dataset, tags.SERIES_INSTANCE_UID),
-    )
-    if not all(map(uids.is_acceptable, (class_uid, instance, study, series))):
-        return None
-    return Head(class_uid, instance, study, series, transfer_syntax.EXPLICIT_VR_LITTLE_ENDIAN)

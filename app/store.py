@@ -94,7 +94,7 @@ async def _upload(
             _judge(scan.head, study)
     except BaseException:
         if not upload.may_remain:
-            await asyncio.shield(tools.index.pending.drop([key]))
+            await asyncio.shield(tools.index.pending.untake(key))
         raise
     return scan, upload.stored
 

@@ -75,19 +75,20 @@ def turn(figures: Figures, url: str, length: int, size: int, processes: Sequence
 
 def stored(server: Server, path: Path) -> str:
     """The address of the stored video's MP4, once it can be played."""
-    return sent(f"{server.url}/dicom-web", path)
+    url = sent(f"{server.url}/dicom-web", path)
+    while httpx.head(url, headers={"Accept": "video/mp4"}, timeout=60).status_code != 200:
+        time.sleep(0.2)
+    return url
 
 
 def sent(root: str, path: Path) -> str:
-    """The same of whoever answers DICOMweb there; it may only take multipart (PS3.18 10.5)."""
+    """The address of a video, of whoever answers DICOMweb there; some take multipart alone (PS3.18 10.5)."""
     with path.open("rb") as file:
         pieces = itertools.chain([OPENING], iter(partial(file.read, MIB), b""), [CLOSING])
         answer = httpx.post(f"{root}/studies", content=pieces, headers=MULTIPART, timeout=600)
     answer.raise_for_status()
-    url: str = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
-    while httpx.head(f"{url}/rendered", headers={"Accept": "video/mp4"}, timeout=60).status_code != 200:
-        time.sleep(0.2)
-    return f"{url}/rendered"
+    instance = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
+    return f"{instance}/rendered"
 
 
 def copied(url: str, path: Path) -> int:

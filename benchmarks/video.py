@@ -176,9 +176,11 @@ def whole(path: Path, peer: Sequence[str] = ()) -> None:
     """The whole video, and whether there are ranges of it; of the peer as well."""
     make_video.large(path / "whole.dcm", 200 * MIB)
     with serving() as server:
-        places = {"reelweb": f"{server.url}/dicom-web", **({peer[0]: peer[1].rstrip("/")} if peer else {})}
-        for name, root in places.items():
-            url = sent(root, path / "whole.dcm")
+        urls = {"reelweb": stored(server, path / "whole.dcm")}
+        if peer:
+            urls[peer[0]] = sent(peer[1].rstrip("/"), path / "whole.dcm")
+        settled(server)
+        for name, url in urls.items():
             rates = [taken(url) for _ in range(WHOLE)]
             part = httpx.get(url, headers=HEADERS | {"Range": "bytes=0-99"}, timeout=600)
             has = f"{len(part.content)} of 100 bytes, {part.status_code}"

@@ -149,8 +149,10 @@ def _decimal(text: str) -> float | str | None:
         number = float(text)
     except ValueError:
         return text
-    if abs(number) == inf or (not number and ("e-" in text or "E-" in text) and _digits(text)):
-        return text  # too large or too small for a double
+    if not number:
+        return text if "-" in text and _digits(text) else number  # too small for a double, or truly nothing
+    if abs(number) == inf:
+        return text
     return number if len(text) <= _DIGITS_KEPT or _digits(text) <= _DIGITS_KEPT else text
 
 

@@ -19,6 +19,7 @@ class Pending:
     def __init__(self, own: OwnConnection, new_key: KeyMaker, knobs: Knobs) -> None:
         self._own, self._new_key, self._knobs = own, new_key, knobs
         self._keys: deque[str] = deque()
+        self._fresh: frozenset[str] = frozenset()  # the block that is handed out now
         self._expires = 0.0
         self._block = 1
         self._turn = asyncio.Lock()
@@ -32,6 +33,13 @@ class Pending:
             if not self._keys:
                 await self._reserve()
             return self._keys.popleft()
+
+    async def untake(self, key: str) -> None:
+        """Nothing was stored under this key, and nothing will be: the next upload has it, while it is fresh."""
+        if key in self._fresh and asyncio.get_running_loop().time() <= self._expires:
+            self._keys.appendleft(key)
+        else:
+            await self.drop([key])
 
     async def reserve(self, key: str) -> str:
         """The same for a key that somebody made, of something derived."""
@@ -59,6 +67,7 @@ class Pending:
             async with self._own.use() as connection:
                 await connection.execute(_RESERVE, keys)
         self._keys.extend(keys)
+        self._fresh = frozenset(keys)
         self._expires = expires
         self._block = min(self._block * 2, self._knobs.reserved_keys)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from struct import pack
 from typing import Final
 
 from app.video import NeedsRemux
 from app.video.bits import DAMAGED, Bits, within
 from app.video.boxes import Box, box
-from app.video.nal import Picture, Role, Sets, Unit, sei_types
-from app.video.visual import shape, timing, visual
+from app.video.nal import Active, Picture, Role, Sets, Unit, sei_types
+from app.video.visual import shape, sized, timing, visual
 
 _SLICE, _IDR, _SEI, _SPS, _PPS = 1, 5, 6, 7, 8
 _PARTITIONS: Final = frozenset((2, 3, 4))
@@ -100,9 +99,7 @@ class Stream:
     def __init__(self) -> None:
         self.picture = Picture(0, is_sync=False)
         self._sets = Sets()
-        self._sequences: dict[int, Sequence] = {}
-        self._parameters: dict[int, Parameters] = {}
-        self._active: int | None = None
+        self._active = Active[Sequence, Parameters]()
         self._slice: Slice | None = None
         self._is_whole = True  # what came before does not wait for its second field
         self._recovers = False
@@ -110,8 +107,8 @@ class Stream:
 
     @property
     def rate(self) -> Fraction | None:
-        """Pictures a second by the stream's usability information (E.2.1)."""
-        return self._sequences[self._active].rate if self._active is not None else None
+        """Pictures a second, as the stream tells."""
+        return self._active.rate
 
     def take(self, unit: Unit) -> Role:
         """The next unit."""
@@ -136,11 +133,11 @@ class Stream:
         if kind == _SPS:
             number, sequence = _sequence(bits)
             self._sets.add(kind, number, content)
-            self._sequences[number] = sequence
+            self._active.sequences[number] = sequence
         else:
             number, parameters = _parameters(bits)
             self._sets.add(kind, number, content)
-            self._parameters[number] = parameters
+            self._active.parameters[number] = parameters
 
     def _take_slice(self, unit: Unit) -> Role:
         try:
@@ -152,11 +149,9 @@ class Stream:
         second = self._slice is not None and not self._is_whole and found.completes(self._slice)
         self._is_whole = second or not found.field
         self._slice = found
-        parameters = self._parameters[found.parameters]
-        if self._active not in {None, parameters.sequence}:
-            raise NeedsRemux("The video's parameter sets change on the way.")
-        self._active = parameters.sequence
-        order = self._order.of(found, self._sequences[parameters.sequence])
+        parameters, sequence = self._active.of(found.parameters)
+        self._active.use(parameters)
+        order = self._order.of(found, sequence)
         if second:  # both fields are one sample (14496-15 5.3.2)
             return Role.CONTINUES
         self.picture = Picture(order, found.is_idr or self._recovers)
@@ -167,10 +162,7 @@ class Stream:
         bits, kind, is_reference = Bits(head[1:]), head[0] & 31, bool(head[0] & 0x60)
         bits.ue()  # first_mb_in_slice
         slice_type, number = bits.ue() % 5, bits.ue()
-        parameters = self._parameters.get(number)
-        sequence = self._sequences.get(parameters.sequence) if parameters else None
-        if parameters is None or sequence is None:
-            raise NeedsRemux("The video's stream begins without its parameter sets.")
+        parameters, sequence = self._active.of(number)
         bits.skip(2 if sequence.planes else 0)
         frame_num = bits.u(sequence.frame_num_bits)
         field = 0 if sequence.frames_only or not bits.flag() else 1 + bits.u(1)
@@ -186,21 +178,15 @@ class Stream:
 
     def entry(self) -> Box:
         """The sample entry `avc1` with every parameter set (ISO/IEC 14496-15 5.4.2.1)."""
-        if self._active is None:
-            raise NeedsRemux("The video's stream holds no pictures.")
-        active, sets = self._sequences[self._active], [self._sets.of(_SPS), self._sets.of(_PPS)]
-        if len(sets[0]) > 31 or len(sets[1]) > 255:
+        active, counts = self._active.sequence, [len(self._sets.of(kind)) for kind in (_SPS, _PPS)]
+        if counts[0] > 31 or counts[1] > 255:
             raise NeedsRemux("The video's stream has too many parameter sets.")
-        config = b"\1" + active.profile + b"\xff" + bytes([0xE0 | len(sets[0])]) + _counted(sets[0])
-        config += bytes([len(sets[1])]) + _counted(sets[1])
+        config = b"\1" + active.profile + b"\xff" + bytes([0xE0 | counts[0]]) + self._sets.counted(_SPS)
+        config += bytes([counts[1]]) + self._sets.counted(_PPS)
         if active.profile[0] not in _BARE_PROFILES:
             depths = [0xF8 | depth for depth in active.depths]
             config += bytes([0xFC | active.chroma, *depths, 0])
         return visual(b"avc1", active.size, active.aspect, box(b"avcC", config))
-
-
-def _counted(sets: list[bytes]) -> bytes:
-    return b"".join(pack(">H", len(content)) + content for content in sets)
 
 
 class Order:
@@ -339,12 +325,11 @@ def _sequence(bits: Bits) -> tuple[int, Sequence]:
         edges = [bits.ue() for _ in range(4)]
         width -= steps[0] * (edges[0] + edges[1])
         height -= steps[1] * (edges[2] + edges[3])
-    if not (0 < width <= 0xFFFF and 0 < height <= 0xFFFF):
-        raise NeedsRemux("The video's pictures have no size.")
+    size = sized(width, height)
     aspect, rate = _usability(bits) if bits.flag() else ((1, 1), None)
     return number, Sequence(
         profile, chroma, planes, depths, frame_num_bits, order_type, order_bits, always_zero, non_reference,
-        bottom, cycle, frames_only, (width, height), aspect, rate,
+        bottom, cycle, frames_only, size, aspect, rate,
     )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from typing import Final
 from app.video import NeedsRemux
 from app.video.bits import DAMAGED, Bits, within
 from app.video.boxes import Box, box
-from app.video.nal import Picture, Role, Sets, Unit
-from app.video.visual import shape, timing, visual
+from app.video.nal import Active, Picture, Role, Sets, Unit
+from app.video.visual import shape, sized, timing, visual
 
 _VPS, _SPS, _PPS, _END = 32, 33, 34, 36
 _SLICES: Final = 32  # types below are slices; those from 10 to 15 and from 22 to 31 are reserved
@@ -55,17 +55,15 @@ class Stream:
     def __init__(self) -> None:
         self.picture = Picture(0, is_sync=False)
         self._sets = Sets()
-        self._sequences: dict[int, Sequence] = {}
-        self._parameters: dict[int, Parameters] = {}
-        self._active: int | None = None
+        self._active = Active[Sequence, Parameters]()
         self._begins = True
         self._epoch = 0
         self._previous = 0
 
     @property
     def rate(self) -> Fraction | None:
-        """Pictures a second by the stream's usability information (E.3.1)."""
-        return self._sequences[self._active].rate if self._active is not None else None
+        """Pictures a second, as the stream tells."""
+        return self._active.rate
 
     def take(self, unit: Unit) -> Role:
         """The next unit."""
@@ -90,10 +88,10 @@ class Stream:
             number = bits.u(4)
         elif kind == _SPS:
             number, self_described = _sequence(bits)
-            self._sequences.setdefault(number, self_described)
+            self._active.sequences.setdefault(number, self_described)
         else:
             number, parameters = _parameters(bits)
-            self._parameters.setdefault(number, parameters)
+            self._active.parameters.setdefault(number, parameters)
         self._sets.add(kind, within(number, _SETS[kind]), content)
 
     def _take_slice(self, kind: int, unit: Unit) -> Role:
@@ -111,13 +109,8 @@ class Stream:
         """Where the picture stands among all: by the count that its slice header carries (8.3.1)."""
         bits = Bits(head[2:])
         bits.skip(2 if _BLA <= kind < _IRAP_END else 1)
-        parameters = self._parameters.get(bits.ue())
-        sequence = self._sequences.get(parameters.sequence) if parameters else None
-        if parameters is None or sequence is None:
-            raise NeedsRemux("The video's stream begins without its parameter sets.")
-        if self._active not in {None, parameters.sequence}:
-            raise NeedsRemux("The video's parameter sets change on the way.")
-        self._active = parameters.sequence
+        parameters, sequence = self._active.of(bits.ue())
+        self._active.use(parameters)
         bits.skip(parameters.extra_bits)
         bits.ue()  # slice_type
         bits.skip(parameters.output + 2 * sequence.planes)
@@ -138,17 +131,14 @@ class Stream:
 
     def entry(self) -> Box:
         """The sample entry `hvc1` with every parameter set (ISO/IEC 14496-15 8.4.1)."""
-        if self._active is None:
-            raise NeedsRemux("The video's stream holds no pictures.")
-        active = self._sequences[self._active]
+        active = self._active.sequence
         depths = [0xF8 | depth for depth in active.depths]
         config = b"\1" + active.levels + b"\xf0\0\xfc" + bytes([0xFC | active.chroma, *depths])
         config += b"\0\0" + bytes([active.layers << 3 | active.nested << 2 | 3])
-        arrays = [(kind, found) for kind in _SETS if (found := self._sets.of(kind))]
+        arrays = [(kind, len(found)) for kind in _SETS if (found := self._sets.of(kind))]
         config += bytes([len(arrays)])
-        for kind, found in arrays:
-            config += pack(">BH", 0x80 | kind, len(found))
-            config += b"".join(pack(">H", len(content)) + content for content in found)
+        for kind, count in arrays:
+            config += pack(">BH", 0x80 | kind, count) + self._sets.counted(kind)
         return visual(b"hvc1", active.size, active.aspect, box(b"hvcC", config))
 
 
@@ -204,9 +194,7 @@ def _size(bits: Bits, chroma: int) -> tuple[int, int]:
         left, right, top, bottom = (bits.ue() for _ in range(4))
         width -= (2 if chroma in {1, 2} else 1) * (left + right)
         height -= (2 if chroma == 1 else 1) * (top + bottom)
-    if not (0 < width <= 0xFFFF and 0 < height <= 0xFFFF):
-        raise NeedsRemux("The video's pictures have no size.")
-    return width, height
+    return sized(width, height)
 
 
 def _skip_scaling_lists(bits: Bits) -> None:

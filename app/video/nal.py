@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
-from typing import Final, Protocol
+from struct import pack
+from typing import Final, Generic, Protocol, TypeVar
 
 from app.video import NeedsRemux
 from app.video.boxes import Box
@@ -16,6 +17,7 @@ Buffer = bytes | bytearray | memoryview
 
 HEAD: Final = 4096  # of a unit that is looked at: a slice header takes 20, a parameter set a few hundred
 _SETS: Final = 16 << 10  # parameter sets together
+CHANGED: Final = "The video's parameter sets change on the way."
 _START_CODE: Final = re.compile(b"\0\0\1")
 
 
@@ -87,7 +89,7 @@ class Sets:
         """Whether it is new; the same again is nothing, another under its number changes the stream."""
         known = self._found.get((kind, number))
         if known is not None and known != content:
-            raise NeedsRemux("The video's parameter sets change on the way.")
+            raise NeedsRemux(CHANGED)
         if known is None:
             self._found[kind, number] = content
             self._size += len(content)
@@ -102,6 +104,65 @@ class Sets:
     def of(self, kind: int) -> list[bytes]:
         """All of a kind, by number."""
         return [content for (found, _), content in sorted(self._found.items()) if found == kind]
+
+    def counted(self, kind: int) -> bytes:
+        """The same as decoder configurations hold them, each behind its length (ISO/IEC 14496-15 5.3.3.1.2, 8.3.3.1.2)."""
+        return b"".join(pack(">H", len(content)) + content for content in self.of(kind))
+
+
+class Sequence(Protocol):
+    """A sequence parameter set, as far as both standards have it."""
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Pictures a second by its usability information."""
+
+
+class Parameters(Protocol):
+    """A picture parameter set."""
+
+    @property
+    def sequence(self) -> int:
+        """The number of the sequence parameter set that it is for."""
+
+
+S = TypeVar("S", bound=Sequence)
+P = TypeVar("P", bound=Parameters)
+
+
+class Active(Generic[S, P]):
+    """What the parameter sets say that slices refer to: of all sequences one, from the first slice to the last."""
+
+    def __init__(self) -> None:
+        self.sequences: dict[int, S] = {}
+        self.parameters: dict[int, P] = {}
+        self._number: int | None = None
+
+    def of(self, number: int) -> tuple[P, S]:
+        """What a slice refers to by this number of picture parameters."""
+        parameters = self.parameters.get(number)
+        sequence = self.sequences.get(parameters.sequence) if parameters else None
+        if parameters is None or sequence is None:
+            raise NeedsRemux("The video's stream begins without its parameter sets.")
+        return parameters, sequence
+
+    def use(self, parameters: P) -> None:
+        """A picture begins."""
+        if self._number not in {None, parameters.sequence}:
+            raise NeedsRemux(CHANGED)
+        self._number = parameters.sequence
+
+    @property
+    def sequence(self) -> S:
+        """The one of all pictures."""
+        if self._number is None:
+            raise NeedsRemux("The video's stream holds no pictures.")
+        return self.sequences[self._number]
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Pictures a second by the stream's usability information (H.264 E.2.1, H.265 E.3.1)."""
+        return self.sequences[self._number].rate if self._number is not None else None
 
 
 def sei_types(payload: bytes) -> Iterator[int]:

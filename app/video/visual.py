@@ -6,6 +6,7 @@ from fractions import Fraction
 from struct import pack
 from typing import Final
 
+from app.video import NeedsRemux
 from app.video.bits import Bits
 from app.video.boxes import Box, box
 
@@ -14,6 +15,14 @@ _ASPECTS: Final = (
     (80, 33), (18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1),
 )  # fmt: skip # H.264 Table E-1, H.265 Table E.1
 _GIVEN: Final = 255
+_WIDEST: Final = 0xFFFF
+
+
+def sized(width: int, height: int) -> tuple[int, int]:
+    """A size that an entry can tell."""
+    if not (0 < width <= _WIDEST and 0 < height <= _WIDEST):
+        raise NeedsRemux("The video's pictures have no size.")
+    return width, height
 
 
 def visual(kind: bytes, size: tuple[int, int], aspect: tuple[int, int], configuration: Box) -> Box:

@@ -46,3 +46,23 @@ async def test_dropped_keys_are_gone(index: Index, sql: Connection) -> None:
     key = await index.pending.take()
     await index.pending.drop([key, "objects/never"])
     assert key not in await _keys(sql)
+
+
+async def test_a_key_under_which_nothing_came_to_be_is_the_next_one(index: Index, sql: Connection) -> None:
+    """A thousand parts that are no instances cost no statement each."""
+    first = await index.pending.take()
+    await index.pending.untake(first)
+    assert await index.pending.take() == first
+    assert first in await _keys(sql)
+
+
+async def test_a_key_does_not_grow_old_by_being_given_back(database: str, sql: Connection) -> None:
+    """For the sweeper counts from its commit: of another block, or after the block's time, it goes."""
+    async with index_tool.opened(database, keys.new, Knobs(reserved_keys_life_s=0.2)) as index:
+        old = await index.pending.take()  # a block of one
+        later = await index.pending.take()
+        await index.pending.untake(old)
+        assert old not in await _keys(sql)
+        await asyncio.sleep(0.3)
+        await index.pending.untake(later)
+        assert later not in await _keys(sql)

@@ -368,3 +368,25 @@ def test_large_bulk_data_pass_through_a_file_and_come_out_whole(archive: Archive
     told = metadata("d", "00420011", "OB")
     address, _ = made(post(archive, (OCTETS, "d", data), json(told)))
     assert doors.get(f"{address}/bulkdata/00420011").content == data + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ("00080016", "SOP Class UID"),
+        ("00080018", "SOP Instance UID"),
+        ("0020000D", "Study Instance UID"),
+        ("0020000E", "Series Instance UID"),
+    ],
+)
+def test_metadata_of_no_instance_are_told_so_and_write_nothing(archive: Archive, tag: str, name: str) -> None:
+    """By the name of what is missing; thousands of them in a request cost no object each."""
+    told = metadata()
+    without = {key: attribute for key, attribute in told.items() if key != tag}
+    unfit = told | {tag: {"vr": "UI", "Value": ["1/2"]}}
+    answer = post(archive, json(without, unfit, *[{}] * 3000))
+    assert answer.status_code == 409
+    assert reasons(answer, OTHER) == [0xC000] * 3002
+    assert f"The {name} is missing." in answer.headers["warning"]
+    assert f"The {name} is not valid." in answer.headers["warning"]
+    assert answer.elapsed.total_seconds() < 10
