@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from fractions import Fraction
+from operator import index as as_index
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -64,7 +65,7 @@ def samples(index: memoryview) -> Samples | None:
     line = bytes(index[:_MOST_TOLD]).partition(b"\n")[0]
     try:
         told = orjson.loads(line)
-        found = Samples({name: told[name] + 0 for name in _COUNTED}, index[len(line) + 1 :])
+        found = Samples({name: as_index(told[name]) for name in _COUNTED}, index[len(line) + 1 :])
         is_whole = len(found.records) == SAMPLE.size * found.told["samples"]
     except (orjson.JSONDecodeError, LookupError, TypeError):
         return None

@@ -60,8 +60,10 @@ class Ahead(Generic[T]):
     async def _until_told(self, left: int) -> None:
         """Tell the outcomes of the oldest, until so many are left."""
         while len(self._tasks) > left:
-            self._tell(await self._tasks[0])
-            self._tasks.popleft()
+            try:
+                self._tell(await self._tasks[0])
+            finally:  # one that failed as nobody foresaw ends none of those behind it
+                self._tasks.popleft()
 
     async def __aenter__(self) -> Self:
         return self
