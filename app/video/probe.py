@@ -65,8 +65,8 @@ def samples(index: memoryview) -> Samples | None:
     line = bytes(index[:_MOST_TOLD]).partition(b"\n")[0]
     try:
         told = orjson.loads(line)
-        found = Samples({name: as_index(told[name]) for name in _COUNTED}, index[len(line) + 1 :])
-        is_whole = len(found.records) == SAMPLE.size * found.told["samples"]
+        found = Samples({name: told[name] + 0 for name in _COUNTED}, index[len(line) + 1 :])
+        is_whole = len(found.records) == SAMPLE.size * as_index(found.told["samples"])
     except (orjson.JSONDecodeError, LookupError, TypeError):
         return None
     return found if is_whole else None
