@@ -36,7 +36,7 @@ def store(server: Server, path: Path, number: int) -> None:
     answer.raise_for_status()
 
 
-def measure(kind: str, folder: Path, _video: Path) -> None:
+def measure(kind: str, folder: Path) -> None:
     path = folder / "large.dcm"
     make_video.large(path, BYTES)  # one instance for all: the first is stored, the others are the same again
     with serving_from(kind) as server:
