@@ -31,8 +31,8 @@ HEADER_BYTES: Final = 64 << 10  # of a request line and its fields
 HEADER_S: Final = 30.0  # in which they have to come
 LINGER_S: Final = 2.0  # in which who sends what is no HTTP can read that
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
+AT_ONCE: Final = 4 << 20  # bytes of a known range, then it is somebody else's turn
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
-AT_ONCE: Final = 4 << 20  # then it is somebody else's turn
 HELD: Final = 2 << 10
 
 _log = structlog.get_logger("reelweb.connection")
