@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         default=20, description="A request to the store takes no longer; it is tried again for twice as long"
     )
     s3_upload_memory: ByteSize = Field(
-        default=_mib(256), ge=_mib(16), description="What uploads hold of their parts, in each process"
+        default=_mib(192), ge=_mib(16), description="What uploads hold of their parts, in each process"
     )
 
     # who may come in
