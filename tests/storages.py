@@ -33,9 +33,11 @@ async def unfinished(bucket: Bucket) -> list[Unfinished]:
 def half(folder: Path, *pids: int) -> list[str]:
     """Files of uploads in flight below a folder, named or not: what these processes have open for them."""
     found = []
-    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
-        with suppress(FileNotFoundError):
-            found.append(str(link.readlink()))
+    for pid in pids:
+        with suppress(FileNotFoundError):  # the process ended meanwhile, and what it had open with it
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    found.append(str(link.readlink()))
     return [path for path in found if path.startswith(f"{folder}/tmp/")]
 
 
