@@ -136,9 +136,10 @@ function video(url, label) {
   const player = element('video',
     { controls: true, playsInline: true, preload: 'metadata', poster: `${url}/thumbnail?viewport=640,480`, src: `${url}/rendered` });
   player.setAttribute('aria-label', label);
-  // A player does not tell why: ask again what it was answered.
+  const view = shown;
+  // A player does not tell why: ask again what it was answered. It may fail before its view is whole and shown.
   player.onerror = async () => {
-    if (!player.isConnected) return;
+    if (view !== shown) return;
     const answer = await fetch(`${url}/rendered`, { headers: { Accept: 'video/mp4', Range: 'bytes=0-0' } });
     if (answer.status === 503) {
       setTimeout(() => player.load(), 1000 * (Number(answer.headers.get('Retry-After')) || 2));
