@@ -284,8 +284,6 @@ class Conversation:
         """How far it has come in the stream."""
         self.number = 0
         self.conclusion = _NOTHING
-        self.index = _NOTHING
-        """Records of the stream's samples, and what is told of it, where they are found on the way."""
         self._pipes, self._task, self._read, self._limits = pipes, task, read, limits
         self._left = limits.given_bytes
         self._window, self._asked = Window(0, b""), (0, 0)
@@ -302,6 +300,14 @@ class Conversation:
             self._coming = None if self._is_over else asyncio.create_task(self._given())
             for piece in pieces:
                 yield piece
+
+    async def index(self) -> memoryview:
+        """Behind the product: what is told of the stream (inside.INDEX); nothing of a child that dies of it."""
+        with contextlib.suppress(EOFError, Unplayable, TimeoutError):
+            async with asyncio.timeout(self._limits.wall_s):
+                talk = await self._pipes.talked(self._window, (0, 0), self._left)
+                return talk.content if talk.what == inside.INDEX else _NOTHING
+        return _NOTHING
 
     async def ended(self) -> None:
         """What was being made for nobody is waited for: the child is dead."""
@@ -332,8 +338,6 @@ class Conversation:
         if what == inside.READ and length <= MOST_ASKED and number + length <= self._task.length:
             self._asked = (number, length)
             self.position = number + length
-        elif what == inside.INDEX:
-            self.index = content
         elif what == inside.END:
             self.number, self.conclusion, self._is_over = number, content, True
         elif what == inside.FAILURE and number in self._task.reasons:

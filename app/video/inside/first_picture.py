@@ -18,6 +18,8 @@ from app.video.inside.stream import VIDEO, Impossible, Source, conclude, opened
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+Image.preinit()  # would load its parts later, when nothing can be opened any more
+
 PIECE = 256 << 10
 QUALITY = 85
 
