@@ -295,9 +295,12 @@ class Conversation:
 
         Raises Unplayable, or Unavailable.
         """
-        while not self._is_over:
-            pieces = await (self._coming or self._given())
-            self._coming = None if self._is_over else asyncio.create_task(self._given())
+        self._coming = asyncio.create_task(self._given())
+        is_last = False
+        while not is_last:
+            pieces, is_last = await self._coming, self._is_over
+            if not is_last:
+                self._coming = asyncio.create_task(self._given())
             for piece in pieces:
                 yield piece
 
