@@ -29,7 +29,7 @@ from app.storage.s3_multipart import Keys
 from app.storage.spool import Spools
 from app.tools import Tools
 from app.upkeep import sweep
-from app.web import access, ahead, connection
+from app.web import access, ahead, connection, figures
 from app.web.again import Again
 from app.web.app import create
 from app.web.places import Uploads
@@ -102,7 +102,7 @@ def web(settings: Settings, failed: Callable[[Exception], None] = lambda _: None
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         try:
-            async with tools(settings) as opened:
+            async with tools(settings) as opened, figures.written():
                 opened.index.changes.start()
                 gc.collect()
                 gc.freeze()  # what lives as long as the process is never looked at again

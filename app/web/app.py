@@ -18,6 +18,7 @@ from app.web import (
     contract,
     delete,
     docs,
+    figures,
     frames,
     health,
     metadata,
@@ -106,7 +107,7 @@ def routes(*, allow_delete: bool) -> list[BaseRoute]:
         Route("/openapi.json", contract.document, methods=["GET"]),
         Route("/healthz", health.alive, methods=["GET"]),
         Route("/readyz", health.ready, methods=["GET"]),
-        Route("/metrics", observe.metrics, methods=["GET"]),
+        Route("/metrics", figures.metrics, methods=["GET"]),
     ]
 
 

@@ -1,42 +1,26 @@
-"""One log line, one request id and the metrics of each request; the last resort for errors."""
+"""One log line, one request id and the figures of each request; the last resort for errors."""
 
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from http import HTTPStatus
 from typing import Self
 
 import structlog
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    multiprocess,
-)
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from app.errors import where
-from app.web import sendfile
+from app.web import figures, sendfile
 from app.web.problems import problem
 
 log = structlog.get_logger("reelweb.request")
 
-REQUESTS = Counter("reelweb_requests", "Requests answered", ["method", "route", "status"])
-SECONDS = Histogram("reelweb_request_seconds", "Seconds from the first to the last byte", ["route"])
-BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
-IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
 CLIENT_GONE = 499  # in log and metrics only: nobody is there to hear it
 # UIDs and frames; tags and items. Atomic: digits can be read both ways, and no address shall be slow.
 _NUMBERS = re.compile(r"[0-9.,]++|(?>[0-9A-Fa-f]{8}|[0-9]{1,7})(?:/(?>[0-9A-Fa-f]{8}|[0-9]{1,7}))*+")
@@ -105,7 +89,7 @@ class Seen:
             self._see(message)
             await send(message)
 
-        with IN_FLIGHT.track_inprogress():
+        with figures.IN_FLIGHT.track_inprogress():
             try:
                 await app(scope, receive, sent)
             except ClientDisconnect:
@@ -148,12 +132,9 @@ class Label:
 
 
 def tell(label: Label, seen: Seen) -> None:
-    """It is over: into the metrics, and into the log."""
+    """It is over: into the figures, and into the log."""
     seconds = time.perf_counter() - seen.began
-    requests, took, sent = _figures(label.method, label.route, seen.status or 0)
-    requests.inc()
-    took.observe(seconds)
-    sent.inc(seen.size)
+    figures.add(label.method, label.route, seen.status or 0, seconds, seen.size)
     log.info(
         "request",
         request_id=seen.request_id,
@@ -183,18 +164,3 @@ def _path(scope: Scope) -> str:
     if all(_NUMBERS.fullmatch(value) for value in scope["path_params"].values()):
         return str(scope["path"])
     return str(scope["route"].path_format)
-
-
-@cache
-def _figures(method: str, route: str, status: int) -> tuple[Counter, Histogram, Counter]:
-    """What counts such requests: as many as there are handlers, methods and statuses."""
-    return REQUESTS.labels(method, route, str(status)), SECONDS.labels(route), BYTES.labels(route)
-
-
-async def metrics(request: Request) -> Response:
-    """Answer with the figures of all processes together."""
-    registry = CollectorRegistry()
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # untyped in the library
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +10,6 @@ from typing import Any
 
 import pytest
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.upkeep.findings import Finding
 from tests import make
@@ -171,46 +167,3 @@ def test_a_client_that_leaves_is_no_error(archive: Archive, lines: list[dict[str
     assert [line["event"] for line in lines] == ["request"] * 3
     assert {line["status"] for line in lines} == {200, 499}
     assert doors.get(f"{archive.url}/readyz").status_code == 200
-
-
-def test_requests_are_counted_by_what_they_ask(archive: Archive) -> None:
-    """Few values, however many addresses there are; what stores and what searches are told apart."""
-    doors.stored(archive.root, make.instance())
-    for path in ("/studies", "/series?x=1", "/studies/1.2.3/metadata", "/Doe^Jane", "/studies/Doe^Jane"):
-        doors.get(archive.root + path)
-    answer = doors.get(f"{archive.url}/metrics")
-    assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
-    for sample in (
-        'reelweb_requests_total{method="GET",route="qido.studies",status="200"}',
-        'reelweb_requests_total{method="POST",route="stow.studies",status="200"}',
-        'reelweb_requests_total{method="GET",route="metadata.metadata",status="404"}',
-        'reelweb_requests_total{method="GET",route="none",status="404"}',
-        'reelweb_request_seconds_count{route="qido.series"}',
-        'reelweb_response_bytes_total{route="qido.studies"}',
-        "reelweb_requests_in_flight",
-    ):
-        assert sample in answer.text
-    assert "Doe" not in answer.text
-
-
-METRICS_OF_ALL = """
-import asyncio, sys
-from starlette.requests import Request
-from app.web import observe
-observe.REQUESTS.labels("GET", "qido.studies", "200").inc(int(sys.argv[1]))
-scope = {"type": "http", "headers": [], "method": "GET", "path": "/metrics"}
-print(asyncio.run(observe.metrics(Request(scope))).body.decode())
-"""
-
-
-def test_the_figures_of_all_processes_are_added(tmp_path: Path) -> None:
-    told = ""
-    for count in ("2", "3"):
-        told = subprocess.run(
-            [sys.executable, "-c", METRICS_OF_ALL, count],
-            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(Path.cwd())},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    assert 'reelweb_requests_total{method="GET",route="qido.studies",status="200"} 5.0' in told
