@@ -17,6 +17,7 @@ LARGE = 120_000_000  # at a rate at which a tenth of it is more than the ten sec
 FRAGMENT = 32 << 20
 
 
+@pytest.mark.timeout(300)
 async def test_every_video_plays(server: str, tmp_path: Path) -> None:
     """Pictures of the right size move, to the end that was asked for, without an error."""
     async with browser.chromium() as chromium:

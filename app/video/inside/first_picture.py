@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Image.preinit()  # would load its parts later, when nothing can be opened any more
 
-PIECE = 256 << 10
 QUALITY = 85
 
 # A recording that stays black for so long is shown black: not all of it is read for a poster.
@@ -41,7 +40,7 @@ def make(stored: Source) -> None:
 
 def _first(stored: Source) -> av.VideoFrame:
     found: av.VideoFrame | None = None
-    with opened(stored, PIECE) as (stream, container, video):
+    with opened(stored) as (stream, container, video):
         for number, frame in enumerate(_pictures(container, video)):
             if not frame.is_corrupt and not _is_black(frame):
                 return frame

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import av
 
-from app.video.inside import MOST_ASKED
 from app.video.inside.index import Index
 from app.video.inside.stream import VIDEO, Source, conclude, give, opened
 from app.video.inside.timing import timed
@@ -25,7 +24,7 @@ _BARE: Final = frozenset({"h264", "hevc", "mpegvideo"})
 
 def make(stored: Source) -> None:
     """The index, then the description."""
-    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (stream, source, video):
+    with opened(stored, VIDEO | {"aac"}) as (stream, source, video):
         told = about(source, video)
         index = Index(stream, video)
         for packet in timed(source, video):
@@ -40,7 +39,7 @@ def make(stored: Source) -> None:
 
 def look(stored: Source) -> None:
     """The description alone."""
-    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (_, source, video):
+    with opened(stored, VIDEO | {"aac"}) as (_, source, video):
         told = about(source, video)
         told |= seen(video, islice(source.demux(video), _LOOKED_AT))
     conclude(json.dumps(told).encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import av
 
-from app.video.inside import MOST_ASKED, Reason, probe
+from app.video.inside import Reason, probe
 from app.video.inside.index import Index
 from app.video.inside.stream import VIDEO, Impossible, Source, conclude, give, opened, refuse
 from app.video.inside.timing import timed
@@ -25,7 +25,7 @@ SOUND: Final = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "flac
 """What browsers play, or pass over without harm; a player may stop at other sound."""
 
 _HEAD: Final = 256  # bytes of file type and media data's header
-_PIECE: Final = 1 << 20
+_PIECE: Final = 128 << 10  # given at a time, for the same reasons as stream.ASKED
 _MUXER: Final = {
     "fflags": "+bitexact",
     "avoid_negative_ts": "disabled",  # times are ours: pictures begin at zero
@@ -37,7 +37,7 @@ _MUXER: Final = {
 
 def make(stored: Source) -> None:
     """The media data in pieces, then the movie header; then what the stream is, which may fail by itself."""
-    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (stream, source, video):
+    with opened(stored, VIDEO | {"aac"}) as (stream, source, video):
         if (name := video.codec_context.name) not in _PICTURES:
             raise Impossible(Reason.MPEG2 if name.startswith("mpeg") else Reason.CODEC)
         sound = source.streams.best("audio", related=video)
