@@ -35,8 +35,10 @@ _CRASHED: Final = "The decoder crashed on this video."
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 _PIPE: Final = 1 << 20
 _AHEAD: Final = 4 << 20
-"""Bytes of the stream at hand of one who reads on and on, and of what it gives before it is taken: each turn of the
-loop costs as much as a tenth of a mebibyte's copy."""
+"""Bytes of the stream at hand for one who reads on and on, and of what it gives until it is taken: all of it for one
+turn of the loop."""
+_PIECES: Final = 64
+"""So many pieces are enough, however short they are."""
 _NOTHING: Final = memoryview(b"")
 
 _DEMUXERS: Final = {"mp4": "mov", "fmp4": "mov", "ts": "mpegts", "ps": "mpeg", "mpeg": "mpegvideo"}
@@ -206,7 +208,7 @@ class _Pipes:
                 return Talk(pieces, what, at, length, content)
             pieces.append(content)
             given, length = given + length, 0
-            if given >= _AHEAD:
+            if given >= _AHEAD or len(pieces) >= _PIECES:
                 return Talk(pieces, what, at, 0, _NOTHING)
 
     def _answer(self, window: Window, at: int, length: int) -> None:
