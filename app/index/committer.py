@@ -41,7 +41,6 @@ class Committer:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(maxsize=4 * knobs.batch_rows)
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._telling: asyncio.Task[None] | None = None
 
     async def add(self, scan: Scan, stored: Stored) -> Outcome:
         """Store one instance; returns when it is committed.
@@ -73,8 +72,6 @@ class Committer:
         while not self._queue.empty():
             _fail([self._queue.get_nowait()], Unavailable("The server is stopping."))
             await asyncio.sleep(0)  # who waits for room comes in
-        if self._telling:
-            await asyncio.wait([self._telling], timeout=self._knobs.statement_timeout_s)
 
     async def _work(self) -> None:
         later: list[_Waiting] = []
@@ -108,7 +105,8 @@ class Committer:
     async def _store(self, batch: list[_Waiting]) -> None:
         """Try the whole batch, again where that helps, else each row alone."""
         for wait_s in _PATIENCE:
-            await asyncio.sleep(wait_s)
+            if wait_s:
+                await asyncio.sleep(wait_s)
             try:
                 async with self._own.use() as connection:
                     rows = [one.row for one in batch]
@@ -130,17 +128,7 @@ class Committer:
     async def _tell(
         self, batch: Sequence[_Waiting], outcomes: dict[str, Outcome], records: Sequence[Record]
     ) -> None:
-        """Answer once the storage knows; meanwhile the next batch may commit, and grows while it waits."""
-        if not records:
-            _resolve(batch, outcomes)
-            return
-        if self._telling:
-            await asyncio.wait([self._telling])
-        self._telling = asyncio.create_task(self._kept(batch, outcomes, records))
-
-    async def _kept(
-        self, batch: Sequence[_Waiting], outcomes: dict[str, Outcome], records: Sequence[Record]
-    ) -> None:
+        """Answer once the storage knows; what comes meanwhile is the next batch."""
         try:
             await self._journal.keep(records)
         except Exception as error:  # noqa: BLE001 - it is in the table: the sweeper keeps it later

@@ -75,7 +75,8 @@ class Target:
         if self._descriptor < 0:
             self._descriptor, self._path = self._naming.create()
         _write_all(self._descriptor, buffers)
-        naming.write_out(self._descriptor)  # while we hash
+        if sum(map(len, buffers)) >= _ALONE:
+            naming.write_out(self._descriptor)  # while we hash
         for buffer in buffers:
             self.digests.update(buffer)
 

@@ -89,6 +89,7 @@ class _Parts:
         self._request, self._outcomes, self._stack = request, outcomes, stack
         self._tools = request.state["tools"]
         self._keep = partial(store.instance, self._tools, study=study)
+        self._keep_sent = partial(self._keep, expected=upload.expected(request))
         self._composition: Composition | None = None
 
     async def take(self, sent: MediaType, body: AsyncIterator[bytes], ahead: Ahead[store.Outcome]) -> None:
@@ -111,7 +112,7 @@ class _Parts:
         location = part.headers.get("content-location", "")
         sent = media_types.parse(part.headers.get("content-type") or (str(_OCTETS) if location else DICOM))
         if sent is not None and sent.type == DICOM:
-            await ahead.add(part.chunks, partial(self._keep, expected=upload.expected(self._request)))
+            await ahead.add(part.chunks, self._keep_sent)
         elif sent is not None and (location or sent.type in METADATA):
             await self._put_aside(sent, location, part.chunks)
         else:
