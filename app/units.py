@@ -89,6 +89,11 @@ class Run:
     first: int
     last: int
 
+    @property
+    def count(self) -> int:
+        """How many units it touches."""
+        return self.last - self.first + 1
+
 
 class Page:
     """Some units in order: where each begins when served, and how far from there it lies in the stream."""
@@ -120,6 +125,15 @@ class Page:
             # A start code of three bytes at the stream's beginning has no fourth one to read.
             yield Run(max(start, 0), stop + shifts[last], offset, stop - offset, first, last)
             offset = stop
+
+    def apart(self, run: Run) -> Iterator[tuple[bytes, int, int]]:
+        """Of each unit its length as it is served, and from where up to where of the stream come its bytes."""
+        starts, shifts, lengths, end = self._starts, self._shifts, self._lengths, run.offset + run.length
+        for unit in range(run.first, run.last + 1):
+            length, at = lengths[unit], starts[unit]
+            prefix = _WORD.pack(length)[max(run.offset - at, 0) : end - at]
+            start, stop = max(run.offset, at + PREFIX), min(end, at + PREFIX + length)
+            yield prefix, start + shifts[unit], stop + shifts[unit]
 
     def laid(self, run: Run, buffer: memoryview) -> memoryview:
         """The served bytes of a run, made from its stored ones; in place where nothing moves."""
