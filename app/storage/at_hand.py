@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from app import units
-from app.extent import Extent, Extents, Prefixed, Units
+from app.extent import Extent, Extents, Part, Prefixed, Units
 from app.storage.protocol import Files, Piece, Slice, Storage
 from app.storage.stream import PAGES
 from app.units import Page, Run
@@ -45,40 +45,30 @@ class AtHand:
             if page is None:
                 yield None
                 return
-            for run in page.runs(part.offset, length, _RUN):
-                extents = [
-                    one for one in part.units.stream.between(run.start, run.stop) if isinstance(one, Extent)
-                ]
-                if len(extents) == 1 and run.length >= _APART * run.count:
-                    yield from _apart(files, page, run, extents[0])
+            stream = part.units.stream
+            for piece in page.cut(part.offset, length, _RUN):
+                if isinstance(piece, bytes):
+                    yield piece
+                elif isinstance(piece, range):
+                    yield from (_slice(files, one) for one in stream.between(piece.start, piece.stop))
                 else:
-                    yield self._laid(files, page, run, extents)
+                    yield self._laid(files, page, piece, stream.between(piece.start, piece.stop))
             part = part.part(length, part.length - length)
 
-    def _laid(self, files: Files, page: Page, run: Run, extents: list[Extent]) -> Piece | None:
+    def _laid(self, files: Files, page: Page, run: Run, parts: Iterator[Part]) -> Piece | None:
         at = 0
-        for extent in extents:
-            if not files.fill(self._buffer[at : at + extent.length], extent.key, extent.offset):
+        for part in parts:
+            assert isinstance(part, Extent)
+            if not files.fill(self._buffer[at : at + part.length], part.key, part.offset):
                 return None
-            at += extent.length
+            at += part.length
         return page.laid(run, self._buffer[:at])
 
 
-def _apart(files: Files, page: Page, run: Run, extent: Extent) -> Iterator[Piece | None]:
-    file = files.at_hand(extent.key, extent.offset, extent.length)
-    if file is None:
-        yield None
-        return
-    for prefix, start, stop in page.apart(run):
-        if prefix:
-            yield prefix
-        if start < stop:
-            yield Slice(file, extent.offset + start - run.start, stop - start)
-
-
-def _slice(files: Files, extent: Extent) -> Slice | None:
-    file = files.at_hand(extent.key, extent.offset, extent.length)
-    return Slice(file, extent.offset, extent.length) if file else None
+def _slice(files: Files, part: Part) -> Slice | None:
+    assert isinstance(part, Extent)
+    file = files.at_hand(part.key, part.offset, part.length)
+    return Slice(file, part.offset, part.length) if file else None
 
 
 def _page(files: Files, table: Units, number: int) -> Page | None:
