@@ -17,6 +17,7 @@ from app.storage.local import LocalStorage
 from app.storage.protocol import Piece, Slice, put
 from app.storage.stream import read_all
 from app.units import LONG
+from tests.storage.test_stream import whole as whole_of
 from tests.storage.test_units import made
 
 ROWS = st.lists(
@@ -38,9 +39,7 @@ def sent(pieces: Iterator[Piece | None]) -> bytes | None:
     for piece in pieces:
         if piece is None:
             return None
-        if isinstance(piece, Slice):
-            piece = os.pread(piece.file.fileno(), piece.length, piece.offset)
-        found.append(bytes(piece))
+        found.append(whole_of(piece))
     return b"".join(found)
 
 
