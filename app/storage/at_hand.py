@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -12,11 +12,8 @@ from app.storage.protocol import Files, Piece, Slice, Storage
 from app.storage.stream import PAGES
 from app.units import Page, Run
 
-_PLACES: Final = 8  # in which what is asked for may lie; more of them are quicker read together
+_PLACES: Final = 8  # in which a piece may lie: more of them are quicker read together, and take their time
 _RUN: Final = 256 << 10  # of units: what was read of it is still in the processor's cache when it is sent
-_APART: Final = (
-    24 << 10
-)  # units as long as this on average cost less sent one by one than read and laid together
 
 
 class AtHand:
@@ -28,11 +25,11 @@ class AtHand:
 
     def pieces(self, extents: Extents, start: int, stop: int) -> Iterator[Piece | None]:
         """These bytes in order, None where they have to be waited for; a view holds until the next piece is taken."""
-        files, parts = self._storage.files, list(islice(extents.between(start, stop), _PLACES + 1))
-        if files is None or len(parts) > _PLACES:
+        files = self._storage.files
+        if files is None:
             yield None
             return
-        for part in parts:
+        for part in _few(extents, start, stop):
             if isinstance(part, Prefixed):
                 yield from self._units(files, part)
             else:
@@ -50,23 +47,31 @@ class AtHand:
                 if isinstance(piece, bytes):
                     yield piece
                 elif isinstance(piece, range):
-                    yield from (_slice(files, one) for one in stream.between(piece.start, piece.stop))
+                    yield from (_slice(files, one) for one in _few(stream, piece.start, piece.stop))
                 else:
-                    yield self._laid(files, page, piece, stream.between(piece.start, piece.stop))
+                    yield self._laid(files, page, piece, _few(stream, piece.start, piece.stop))
             part = part.part(length, part.length - length)
 
-    def _laid(self, files: Files, page: Page, run: Run, parts: Iterator[Part]) -> Piece | None:
+    def _laid(self, files: Files, page: Page, run: Run, parts: Iterable[Part | None]) -> Piece | None:
         at = 0
         for part in parts:
-            assert isinstance(part, Extent)
-            if not files.fill(self._buffer[at : at + part.length], part.key, part.offset):
+            if not isinstance(part, Extent) or not files.fill(
+                self._buffer[at : at + part.length], part.key, part.offset
+            ):
                 return None
             at += part.length
         return page.laid(run, self._buffer[:at])
 
 
-def _slice(files: Files, part: Part) -> Slice | None:
-    assert isinstance(part, Extent)
+def _few(extents: Extents, start: int, stop: int) -> Sequence[Part | None]:
+    """Where these bytes lie; None where that is in too many places."""
+    parts = list(islice(extents.between(start, stop), _PLACES + 1))
+    return parts if len(parts) <= _PLACES else (None,)
+
+
+def _slice(files: Files, part: Part | None) -> Slice | None:
+    if not isinstance(part, Extent):
+        return None
     file = files.at_hand(part.key, part.offset, part.length)
     return Slice(file, part.offset, part.length) if file else None
 

@@ -7,6 +7,7 @@ What uvicorn's protocol does not do: it shows the application its transport (cli
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -143,7 +144,9 @@ class Protocol(HttpToolsProtocol):
         seen = observe.Seen(observe.new_id(), HTTPStatus.PARTIAL_CONTENT)
         common = again.lines(chain(self.server_state.default_headers, observe.own(seen.request_id)))
         pour = memory.pour(known, bounds, self._wire, common)
-        if pour.turn() and pour.is_over:
+        with suppress(Exception):  # the task meets it again, and tells
+            pour.turn()
+        if pour.is_over:
             self._sent(pour, known.label, seen)
         else:
             self._unset_keepalive_if_required()
@@ -157,7 +160,7 @@ class Protocol(HttpToolsProtocol):
     async def _send_rest(
         self, memory: Again, pour: Pour, label: observe.Label, seen: observe.Seen, data: bytes
     ) -> None:
-        """What the kernel did not take; what cannot be read from its beginning goes the whole way, which tells why."""
+        """What the kernel did not take; where not even its beginning can be read, the whole way tells why."""
         is_answered = True
         try:
             with figures.IN_FLIGHT.track_inprogress():

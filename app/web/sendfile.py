@@ -28,7 +28,7 @@ TURN: Final = 1 << 20  # then it is somebody else's
 # Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
 # as well, but the speed of a distant one too: it has to hold everything that is under way.
 UNSENT: Final = 128 << 10
-UNSENT_FAST: Final = 1 << 20  # for who takes it at once: fewer turns, and none of it is a copy
+UNSENT_FAST: Final = 1 << 20  # for who takes it at once: fewer turns, and little of it is a copy
 _AT_ONCE_S: Final = 0.005
 
 
