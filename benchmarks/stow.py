@@ -1,6 +1,6 @@
 """STOW-RS beside another DICOMweb server, in turn: instances a second, processor time, memory; one Markdown table.
 
-python benchmarks/stow.py [folder] [s3] [large] [callbacks] [--peer NAME URL PID] [--turns 3] [--seconds 3]
+python benchmarks/stow.py [folder] [s3] [large] [callbacks] [--workers 1] [--peer NAME URL PID] [--turns 3] [--seconds 3]
 
 CT instances of half a mebibyte in requests of 1, 10 and 100 at 1, 4 and 16 connections into a folder and into S3,
 and one `large` instance of REELWEB_BENCH_BYTES (1 GiB) beside dd. The peer is whatever answers below URL,
@@ -186,6 +186,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("kinds", nargs="*", metavar="folder | s3 | large | callbacks")
     parser.add_argument("--peer", nargs=3, metavar=("NAME", "URL", "PID"))
+    parser.add_argument(
+        "--workers", type=int, default=1, help="web processes of ours; a peer has all processors"
+    )
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     told = parser.parse_args()
@@ -202,7 +205,7 @@ def main() -> None:
             with serving_from("folder") as server:
                 one(server, peer, told.turns)
         else:
-            with serving_from(kind) as server:
+            with serving_from(kind, told.workers) as server:
                 many(kind, server, peer if kind == "folder" else [], told.turns, told.seconds)
 
 

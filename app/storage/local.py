@@ -36,8 +36,6 @@ class LocalStorage:
     `sweep` removes what crashed uploads left; only who owns the folder alone may ask for it.
     """
 
-    pieces: Final = Pieces(smallest=64 << 10, largest=512 << 10, ahead=False)
-
     def __init__(
         self,
         root: Path,
@@ -48,6 +46,7 @@ class LocalStorage:
         open_files: int = 512,
         reserve: int = 0,
     ) -> None:
+        self.pieces: Final = Pieces(64 << 10, 512 << 10, together=64 << 20, ahead=False)
         self._root = Path(root).absolute()
         self._temporary = self._root / keys.TEMPORARY
         self._sweep = sweep

@@ -68,7 +68,6 @@ class Bucket:
 class ObjectStorage:
     """`async with ObjectStorage(bucket) as storage`: objects below the bucket's prefix."""
 
-    pieces: Final = Pieces(smallest=256 << 10, largest=1 << 20, ahead=True)
     files: Final = None
 
     def __init__(
@@ -80,6 +79,7 @@ class ObjectStorage:
         hashers: int = 2,
         longest_upload_s: float = 7 * 86400,
     ) -> None:
+        self.pieces: Final = Pieces(256 << 10, 4 << 20, together=64 << 20, ahead=True)
         self._bucket, self._signer = bucket, signer
         self._longest_upload_s, self._next_sweep = longest_upload_s, 0.0
         self._budget = Budget(budget)

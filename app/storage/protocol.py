@@ -20,13 +20,24 @@ class Entry:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pieces:
-    """How a storage is best read: in pieces of these lengths, and whether the next is asked for ahead."""
+    """How a storage is best read, in bytes: in pieces from `smallest` to `most`, perhaps with one asked for ahead.
+
+    What all streams of a process hold is bounded by `together`: of many at a time each has smaller pieces.
+    """
 
     smallest: int
-    largest: int
+    most: int
+    together: int
     ahead: bool
+    streams: int = 0
+
+    @property
+    def largest(self) -> int:
+        """Of the pieces of one more stream."""
+        share = self.together // ((2 if self.ahead else 1) * max(self.streams, 1))
+        return max(self.smallest, min(self.most, share))
 
 
 class File(Protocol):

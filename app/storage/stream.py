@@ -31,10 +31,11 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
 
     Raises what `Storage.read` raises: a piece is whole and right, or it does not come.
     """
-    runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
     turn = 0
     ahead: asyncio.Task[memoryview] | None = None
+    storage.pieces.streams += 1
     try:
+        runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
         while True:
             if ahead:
                 buffer, ahead = await ahead, None
@@ -54,6 +55,7 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
                 turn = 0
                 await asyncio.sleep(0)
     finally:
+        storage.pieces.streams -= 1
         if ahead:
             ahead.add_done_callback(_seen)
             ahead.cancel()
@@ -88,7 +90,7 @@ async def _slices(storage: Storage, files: Files, extents: Extents) -> AsyncGene
 
 
 class _Pace:
-    """How much to read at a time: large for a short range, and for who takes half a mebibyte at once.
+    """How much to read at a time: a short range at once, and ever more for who takes half a mebibyte at once.
 
     What a client does not take is held, mostly by many at a time: who has to be waited for gets small pieces.
     """
@@ -106,7 +108,7 @@ class _Pace:
         if not self.prompt:
             self.piece = self._pieces.smallest // 2
         elif self._in_a_row >= _IN_A_ROW:
-            self.piece = self._pieces.largest
+            self.piece = min(2 * self.piece, self._pieces.largest)
 
 
 def _seen(task: asyncio.Task[memoryview]) -> None:

@@ -15,7 +15,7 @@ from app.storage.protocol import Piece, Slice, Storage, put
 from app.storage.stream import stream, unread
 
 A, B = "objects/aa/aa/a", "objects/bb/bb/b"
-DATA = {A: os.urandom(5_000_000), B: os.urandom(100_000)}
+DATA = {A: os.urandom(8_000_000), B: os.urandom(100_000)}
 
 
 @pytest.fixture
@@ -78,16 +78,18 @@ async def test_a_range_of_the_stream_is_that_slice_of_the_whole(
 
 
 async def test_pieces_grow_while_they_are_taken_at_once(filled: Storage) -> None:
-    sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 0, 5_000_000)]))]
+    filled.pieces.most = min(filled.pieces.most, 2 << 20)
+    sizes = [len(piece) async for piece in stream(filled, Extents([Extent(A, 0, 8_000_000)]))]
     smallest, largest = filled.pieces.smallest, filled.pieces.largest
     assert sizes[0] == smallest
     assert max(sizes) == largest
-    assert sum(sizes) == 5_000_000
+    assert sum(sizes) == 8_000_000
 
 
 async def test_a_viewer_that_waits_is_given_small_pieces(filled: Storage) -> None:
+    filled.pieces.most = min(filled.pieces.most, 1 << 20)
     sizes: list[int] = []
-    async for piece in stream(filled, Extents([Extent(A, 0, 5_000_000)])):
+    async for piece in stream(filled, Extents([Extent(A, 0, 8_000_000)])):
         if len(piece) == filled.pieces.largest and filled.pieces.largest not in sizes:
             await asyncio.sleep(0.02)
             waited = len(sizes)
@@ -97,6 +99,20 @@ async def test_a_viewer_that_waits_is_given_small_pieces(filled: Storage) -> Non
         small = filled.pieces.smallest // 2
         assert sizes[waited + 1 : waited + 3] == [small, small]
     assert filled.pieces.largest in sizes[waited + 1 :]  # it reads at once again
+
+
+async def test_what_many_streams_hold_is_bounded(filled: Storage) -> None:
+    """Each has less of it, the more there are; who is alone has large pieces again."""
+    filled.pieces.most, filled.pieces.together = 1 << 20, 4 << 20
+    extents = Extents([Extent(A, 0, 8_000_000)])
+    many = [stream(filled, extents) for _ in range(20)]
+    for _ in range(12):
+        held = sum([len(await anext(pieces)) for pieces in many])
+        assert held <= max(filled.pieces.together, len(many) * filled.pieces.smallest)
+    for pieces in many:
+        await pieces.aclose()
+    assert filled.pieces.largest == 1 << 20
+    assert max([len(piece) async for piece in stream(filled, extents)]) == 1 << 20
 
 
 async def test_a_short_range_is_one_piece(filled: Storage) -> None:
@@ -166,7 +182,7 @@ async def test_what_was_asked_for_ahead_is_dropped_with_the_stream(
     filled: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A viewer that goes leaves no read behind."""
-    pieces = stream(filled, Extents([Extent(A, 0, 3_000_000)]))
+    pieces = stream(filled, Extents([Extent(A, 0, 8_000_000)]))
     for _ in range(2):
         await anext(pieces)
     await pieces.aclose()
