@@ -163,7 +163,8 @@ async def described(tools: Tools, located: Located, work: Work) -> Made:
     told = await counted
     if told:
         length = told["samples"] * SAMPLE.size
-        told |= await probe.look(ask, stored.length, demuxer)
+        if "codec" not in told:
+            told |= await probe.look(ask, stored.length, demuxer)
     else:
         told, length = await _walked(ask, stored.length, demuxer, work)
     description = {"container": pixels.container, **told}
@@ -185,7 +186,7 @@ async def _tabled(read: Read, length: int, work: Work) -> dict[str, Any]:
 
 
 async def _noted(tools: Tools, located: Located, work: Work) -> dict[str, Any]:
-    """The samples that were found while packets were copied (the queue lets an MP4 go first); nothing of others."""
+    """What was found while packets were copied (the queue lets an MP4 go first); nothing of others."""
     made = await renditions.find(tools.index, located.instance_id, renditions.MP4)
     if made is None or made.state != "ready" or not made.description:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -75,6 +76,7 @@ class Player:
     source: str
     asked: list[Asked] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def play(self) -> dict[str, Any]:
         """Plays from the start until pictures move, or until the browser gives up (`error`, else '')."""
@@ -87,9 +89,10 @@ class Player:
         return self.state
 
     async def _note(self, response: Response) -> None:
-        headers = await response.request.all_headers()
-        content_range = response.headers.get("content-range", "")
-        self.asked.append(Asked(headers.get("range", ""), response.status, content_range))
+        async with self._turn:  # noted in the order in which they came
+            headers = await response.request.all_headers()
+            content_range = response.headers.get("content-range", "")
+            self.asked.append(Asked(headers.get("range", ""), response.status, content_range))
 
 
 def _require() -> None:
@@ -142,4 +145,7 @@ async def played(
         state = await made.play()
         for fraction in seeks:
             state = await made.seek(fraction) if not state["error"] else state
+        async with asyncio.timeout(60):  # the browser shows the picture before it tells of the request
+            while not made.asked:  # noqa: ASYNC110 - playwright tells by a list
+                await asyncio.sleep(0.05)
         return state, made.asked

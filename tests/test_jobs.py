@@ -27,6 +27,7 @@ from tests.video.virtual import packets
 from tests.working import opened, outcome, stored, working
 
 CLIP = Clip(sound="aac")
+LEASE_S = 1.5  # a busy machine may be so late with what renews it
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ async def test_a_lost_lease_ends_the_work(tmp_path: Path, tools: Tools) -> None:
 async def test_a_lease_is_held_as_long_as_the_work(tmp_path: Path, tools: Tools) -> None:
     """Nobody else gets the job, however long it takes, and the row tells how far it is."""
     await stored(tools, make_video.instance(tmp_path / "video.dcm", CLIP, "ts"))
-    job = await renditions.lease(tools.index, ["mp4"], 0.4)
+    job = await renditions.lease(tools.index, ["mp4"], LEASE_S)
     assert job
     enough = asyncio.Event()
 
@@ -218,9 +219,9 @@ async def test_a_lease_is_held_as_long_as_the_work(tmp_path: Path, tools: Tools)
         await enough.wait()
         return makers.Made((Span("rendition", 0, 9),), "video/mp4")
 
-    working = asyncio.create_task(jobs._made(tools, job, slow, jobs.Knobs(lease_s=0.4)))
+    working = asyncio.create_task(jobs._made(tools, job, slow, jobs.Knobs(lease_s=LEASE_S)))
     for _ in range(8):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LEASE_S / 4)
         assert await renditions.lease(tools.index, ["mp4"], 60) is None
     found = await renditions.find(tools.index, job.located.instance_id, "mp4")
     assert found
@@ -319,7 +320,7 @@ async def test_new_work_is_taken_up_at_once(tmp_path: Path, tools: Tools) -> Non
         located = await stored(tools, made)
         began = asyncio.get_running_loop().time()
         assert (await outcome(tools, located)).state == "ready"
-        assert asyncio.get_running_loop().time() - began < 2
+        assert asyncio.get_running_loop().time() - began < 30  # who hears of nothing looks again after 60
 
 
 async def test_a_job_that_ends_its_makers_is_given_up(tmp_path: Path, tools: Tools) -> None:

@@ -48,11 +48,12 @@ async def working(tools: Tools, poll_s: float = 0.05, attempts: int = 1) -> Asyn
         yield
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5)
+        await task  # what is being made is made to its end, however busy the machine
 
 
 async def outcome(tools: Tools, located: Located, kind: str = "mp4") -> Rendition:
     """What became of a rendition, once that is known."""
-    found = await renditions.wait(tools.index, located.instance_id, kind, 10)
+    found = await renditions.wait(tools.index, located.instance_id, kind, 100)
     assert found is not None
+    assert found.state in {"ready", "failed"}
     return found

@@ -34,6 +34,11 @@ _TOO_LONG: Final = "Reading the video takes too long."
 _CRASHED: Final = "The decoder crashed on this video."
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 _PIPE: Final = 1 << 20
+_AHEAD: Final = 4 << 20
+"""Bytes of the stream at hand for one who reads on and on, and of what it gives until it is taken: all of it for one
+turn of the loop."""
+_PIECES: Final = 64
+"""So many pieces are enough, however short they are."""
 _NOTHING: Final = memoryview(b"")
 
 _DEMUXERS: Final = {"mp4": "mov", "fmp4": "mov", "ts": "mpegts", "ps": "mpeg", "mpeg": "mpegvideo"}
@@ -113,11 +118,29 @@ async def child(task: Task, read: Ask, limits: Limits) -> AsyncIterator[Conversa
             raise _why(await process.wait()) from None
         finally:
             await _ended(process)
+            await conversation.ended()
 
 
-class Message(NamedTuple):
-    """What a child says: which of the words of app/video/inside, a number, and content of `length` bytes."""
+class Window(NamedTuple):
+    """What is at hand of the stream, from `offset` on."""
 
+    offset: int
+    content: Answer
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.offset + len(self.content)
+
+    def has(self, offset: int, length: int) -> bool:
+        """Whether these bytes are within it."""
+        return self.offset <= offset and offset + length <= self.end
+
+
+class Talk(NamedTuple):
+    """What a child gave, and what it said then: which of the words of app/video/inside, a number, a length."""
+
+    pieces: list[memoryview]
     what: bytes
     number: int
     length: int
@@ -125,7 +148,7 @@ class Message(NamedTuple):
 
 
 class _Pipes:
-    """Two pipes, in which a thread waits: whole messages without a copy, which streams of the loop are too slow for.
+    """Two pipes, in which a thread waits and answers: streams of the loop are too slow for that.
 
     To be closed when the child is dead: only then nobody waits in them any more.
     """
@@ -158,28 +181,50 @@ class _Pipes:
             os.close(end)
         self._answered = self._questioner = -1
 
-    async def exchanged(self, answer: Answer, most: int) -> Message:
-        """What the child says next, `answer` given before; EOFError when it is dead."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._exchanged, answer, most)
+    async def talked(self, window: Window, asked: tuple[int, int], most: int) -> Talk:
+        """What the child gives, `most` bytes, until it says something else or there is enough; EOFError when it is dead.
 
-    def _exchanged(self, answer: Answer, most: int) -> Message:
+        What it `asked` for, and asks for meanwhile, is answered out of the window.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._talked, window, asked, most
+        )
+
+    def _talked(self, window: Window, asked: tuple[int, int], most: int) -> Talk:
+        pieces, given = list[memoryview](), 0
+        at, length = asked
+        while True:
+            if length:
+                self._answer(window, at, length)
+            what, at, length = MESSAGE.unpack(self._received(MESSAGE.size))
+            if what == inside.READ:
+                if length > MOST_ASKED or not window.has(at, length):
+                    return Talk(pieces, what, at, length, _NOTHING)
+                continue
+            if length > min(MOST_GIVEN, most - given):
+                raise Unplayable(_CRASHED)
+            content = self._received(length)
+            if what != inside.PIECE:
+                return Talk(pieces, what, at, length, content)
+            pieces.append(content)
+            given, length = given + length, 0
+            if given >= _AHEAD or len(pieces) >= _PIECES:
+                return Talk(pieces, what, at, 0, _NOTHING)
+
+    def _answer(self, window: Window, at: int, length: int) -> None:
         # One that asked ahead may have ended meanwhile: its last words are there to be read.
+        start, content = at - window.offset, window.content
         with contextlib.suppress(BrokenPipeError):
-            if isinstance(answer, Buffer):
-                rest = memoryview(answer)
+            if isinstance(content, Buffer):
+                rest = memoryview(content)[start : start + length]
                 while rest:
                     rest = rest[os.write(self.answers, rest) :]
             else:
-                self._handed_on(answer)
-        what, number, length = MESSAGE.unpack(self._received(MESSAGE.size))
-        if what == inside.READ:
-            return Message(what, number, length, _NOTHING)
-        if length > most:
-            raise Unplayable(_CRASHED)
-        return Message(what, number, length, self._received(length))
+                self._handed_on(content, start, length)
 
-    def _handed_on(self, part: Part) -> None:
-        offset, end = part.offset, part.offset + len(part)
+    def _handed_on(self, part: Part, start: int, length: int) -> None:
+        offset = part.offset + start
+        end = offset + length
         while offset < end:
             sent = os.sendfile(self.answers, part.file.fileno(), offset, end - offset)
             if not sent:
@@ -241,42 +286,78 @@ class Conversation:
         """How far it has come in the stream."""
         self.number = 0
         self.conclusion = _NOTHING
-        self.index = _NOTHING
-        """Records of the stream's samples, and what is told of them, where they are found on the way."""
         self._pipes, self._task, self._read, self._limits = pipes, task, read, limits
         self._left = limits.given_bytes
+        self._window, self._asked = Window(0, b""), (0, 0)
+        self._is_over = False
+        self._coming: asyncio.Task[list[memoryview]] | None = None
 
     async def pieces(self) -> AsyncIterator[memoryview]:
-        """The product; then `conclusion` and `number` are known. Raises Unplayable, or Unavailable."""
-        while True:
-            try:
-                async with asyncio.timeout(self._limits.wall_s) as wall:
-                    told = await self._told()
-            except TimeoutError:
-                if not wall.expired():
-                    raise
-                raise Unavailable(_TOO_LONG) from None
-            if told.what == inside.END:
-                self.number, self.conclusion = told.number, told.content
-                return
-            if told.what == inside.INDEX:
-                self.index = told.content
-            else:
-                yield told.content
+        """The product, the next of it made while these are taken; then `conclusion` and `number` are known.
 
-    async def _told(self) -> Message:
-        """The next that is given, or the end; what is asked for is answered."""
-        answer: Answer = b""
-        while True:
-            told = await self._pipes.exchanged(answer, min(MOST_GIVEN, self._left))
-            what, number, length, _ = told
-            if what == inside.READ and length <= MOST_ASKED and number + length <= self._task.length:
-                answer = await self._read(number, length)
-                self.position = number + length
-            elif what in {inside.PIECE, inside.INDEX, inside.END}:
-                self._left -= length
-                return told
-            elif what == inside.FAILURE and number in self._task.reasons:
-                raise Unplayable(self._task.reasons[Reason(number)])
-            else:
-                raise Unplayable(_CRASHED)
+        Raises Unplayable, or Unavailable.
+        """
+        self._coming = asyncio.create_task(self._given())
+        is_last = False
+        while not is_last:
+            pieces, is_last = await self._coming, self._is_over
+            if not is_last:
+                self._coming = asyncio.create_task(self._given())
+            for piece in pieces:
+                yield piece
+
+    async def index(self) -> memoryview:
+        """Behind the product: what is told of the stream (inside.INDEX); nothing of a child that dies of it."""
+        with contextlib.suppress(EOFError, Unplayable, TimeoutError):
+            async with asyncio.timeout(self._limits.wall_s):
+                talk = await self._pipes.talked(self._window, (0, 0), self._left)
+                return talk.content if talk.what == inside.INDEX else _NOTHING
+        return _NOTHING
+
+    async def ended(self) -> None:
+        """What was being made for nobody is waited for: the child is dead."""
+        if self._coming:
+            self._coming.cancel()
+            await asyncio.wait([self._coming])
+            with contextlib.suppress(asyncio.CancelledError):
+                self._coming.exception()
+
+    async def _given(self) -> list[memoryview]:
+        """The next that it gives, or nothing and the end."""
+        try:
+            async with asyncio.timeout(self._limits.wall_s) as wall:
+                while not (self._is_over or (pieces := await self._talked())):
+                    pass
+        except TimeoutError:
+            if not wall.expired():
+                raise
+            raise Unavailable(_TOO_LONG) from None
+        return pieces
+
+    async def _talked(self) -> list[memoryview]:
+        await self._reached(*self._asked)
+        talk = await self._pipes.talked(self._window, self._asked, self._left)
+        pieces, what, number, length, content = talk
+        self._asked = (0, 0)
+        self._left -= sum(map(len, pieces)) + len(content)
+        if what == inside.READ and length <= MOST_ASKED and number + length <= self._task.length:
+            self._asked = (number, length)
+            self.position = number + length
+        elif what == inside.END:
+            self.number, self.conclusion, self._is_over = number, content, True
+        elif what == inside.FAILURE and number in self._task.reasons:
+            raise Unplayable(self._task.reasons[Reason(number)])
+        elif what != inside.PIECE:
+            raise Unplayable(_CRASHED)
+        return pieces
+
+    async def _reached(self, offset: int, length: int) -> None:
+        """The window, over what is asked for: of one who reads on it grows, for of a stream as little is read as can be."""
+        if not length:
+            return
+        before = self._window
+        goes_on = before.offset < offset <= before.end
+        wide = min(2 * len(before.content), _AHEAD) if goes_on else length
+        self._window = Window(offset, _NOTHING)  # nobody holds what was in it
+        wide = min(max(length, wide), self._task.length - offset)
+        self._window = Window(offset, await self._read(offset, wide))

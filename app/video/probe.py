@@ -25,7 +25,7 @@ _COUNTED: Final = ("samples", "keyframes", "duration_s", "ticks_per_s")
 
 
 class Samples(NamedTuple):
-    """What is told of a stream's samples, and a record of each (inside.SAMPLE)."""
+    """What is told of a stream's samples, and of the stream itself if that is known, and a record of each (inside.SAMPLE)."""
 
     told: dict[str, Any]
     records: memoryview
@@ -65,9 +65,11 @@ def samples(index: memoryview) -> Samples | None:
     line = bytes(index[:_MOST_TOLD]).partition(b"\n")[0]
     try:
         told = orjson.loads(line)
-        found = Samples({name: told[name] + 0 for name in _COUNTED}, index[len(line) + 1 :])
-        is_whole = len(found.records) == SAMPLE.size * as_index(found.told["samples"])
-    except (orjson.JSONDecodeError, LookupError, TypeError):
+        counted = {name: told[name] + 0 for name in _COUNTED}
+        is_described = "codec" in told
+        found = Samples(_believed(line) if is_described else counted, index[len(line) + 1 :])
+        is_whole = len(found.records) == SAMPLE.size * as_index(counted["samples"])
+    except (orjson.JSONDecodeError, LookupError, TypeError, Unplayable):
         return None
     return found if is_whole else None
 

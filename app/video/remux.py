@@ -43,7 +43,7 @@ class Copy:
         """How much of it was read."""
         self.plan: Plan | None = None
         self.samples: Samples | None = None
-        """Where those of the stream lie, found in passing."""
+        """Where those of the stream lie, and what it is, found in passing."""
         self._read = read
         self._task = Task("remux", demuxer, length, _REASONS, pictures_per_s)
         self._limits = limits or Limits(cpu_s=30 + length // _SLOWEST, given_bytes=2 * length + MOVIE_BYTES)
@@ -59,9 +59,9 @@ class Copy:
                 written += len(piece)
                 self.share = child.position / self._task.length
                 yield memoryview(piece)
-        if not 2 * _BOX_HEADER <= child.number < written:
-            raise Unplayable(_REASONS[Reason.NOTHING])
-        moov = memoryview(child.conclusion)[_BOX_HEADER:]
-        self.plan = await asyncio.to_thread(faststart.behind, moov, child.number, written)
-        yield memoryview(self.plan.header)
-        self.samples = probe.samples(child.index)
+            if not 2 * _BOX_HEADER <= child.number < written:
+                raise Unplayable(_REASONS[Reason.NOTHING])
+            moov = memoryview(child.conclusion)[_BOX_HEADER:]
+            self.plan = await asyncio.to_thread(faststart.behind, moov, child.number, written)
+            yield memoryview(self.plan.header)
+            self.samples = probe.samples(await child.index())

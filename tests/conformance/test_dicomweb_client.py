@@ -21,6 +21,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless
 
 from tests import make, make_video
+from tests.conformance import videos
 from tests.make_video import Clip
 
 CHUNK = 1_000_000  # what is longer, the client sends in chunks and without a length
@@ -219,7 +220,9 @@ def test_pictures_are_rendered(archive: Archive, kind: str) -> None:
 
 
 def test_a_video_is_rendered_as_mp4(archive: Archive) -> None:
-    video = archive.client.retrieve_instance_rendered(*archive.path("video"), media_types=("video/mp4",))
+    study, series, instance = archive.path("video")
+    videos.answer(f"{archive.client.base_url}/studies/{study}/series/{series}/instances/{instance}/rendered")
+    video = archive.client.retrieve_instance_rendered(study, series, instance, media_types=("video/mp4",))
     assert video[4:8] == b"ftyp"
 
 

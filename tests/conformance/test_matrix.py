@@ -7,7 +7,6 @@ import io
 import random
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -57,17 +56,6 @@ def source(case: Case) -> Frames:
     return pictures(content)
 
 
-def answer(address: str, accept: str = "video/mp4") -> httpx.Response:
-    """The video, once it is made or refused."""
-    ends = time.monotonic() + 100
-    while True:
-        told = httpx.get(f"{address}/rendered", headers={"Accept": accept}, timeout=60)
-        if told.status_code != 503 or time.monotonic() > ends:
-            return told
-        assert int(told.headers["retry-after"]) > 0
-        time.sleep(0.2)
-
-
 def ranges_are_parts(address: str, whole: httpx.Response, count: int = 20) -> None:
     chosen, length = random.Random(5), len(whole.content)
     with httpx.Client(headers={"Accept": "video/mp4"}) as client:
@@ -94,7 +82,7 @@ def test_the_documented_table_is_this_one() -> None:
 def test_every_combination_is_served_as_it_should(server: str, tmp_path: Path, case: Case) -> None:
     """The same pictures at the same times, sound where there is some, exact ranges; or a refusal that says why."""
     address = videos.store(server, case.make(tmp_path).path)
-    whole = answer(address)
+    whole = videos.answer(f"{address}/rendered")
     if not case.plays:
         assert whole.status_code == 406
         assert case.expected.removeprefix("406: ") in whole.json()["detail"]
@@ -122,7 +110,7 @@ def test_shared_videos_are_served_as_they_should(server: str, tmp_path: Path, pa
     ):
         return  # Motion JPEG is a multi-frame image
     address = videos.store(server, path)
-    whole = answer(address)
+    whole = videos.answer(f"{address}/rendered")
     codec = path.stem.partition("-")[0]
     if whole.status_code == 406:
         assert codec == "mpeg2" or path.stem.startswith("bad"), whole.text
@@ -152,7 +140,7 @@ def test_every_syntax_of_video_is_known(server: str, tmp_path: Path, syntax: str
     size = 5000 if syntax in TWINS or codec == "hevc" else 0xFFFFFFFE
     made = make_video.instance(tmp_path / "video.dcm", clip, "ts", transfer_syntax=syntax, fragment_size=size)
     address, whole = videos.store(server, made.path), made.stream.read_bytes()
-    assert answer(address).status_code == (406 if codec == "mpeg2video" else 200)
+    assert videos.answer(f"{address}/rendered").status_code == (406 if codec == "mpeg2video" else 200)
     stream = httpx.get(f"{address}/bulkdata/7FE00010")
     assert (stream.status_code, stream.content) == (200, whole)
     assert stream.headers["content-type"] == f"{media_type}; transfer-syntax={syntax}"
@@ -179,7 +167,7 @@ def test_tags_survive_a_restart_and_a_new_index(tmp_path: Path) -> None:
     try:
         for made in one_of_each(tmp_path):
             address = videos.store(server.url, made.path)
-            told = answer(address)
+            told = videos.answer(f"{address}/rendered")
             assert told.status_code == 200
             assert (b"moof" in told.content) == (made.path.stem == "long")
             ranges_are_parts(address, told)
@@ -194,7 +182,7 @@ def test_tags_survive_a_restart_and_a_new_index(tmp_path: Path) -> None:
                 assert command(data, "reindex").returncode == 0
             server = Server(data).until_ready()
             for path, expected in tags.items():
-                told = answer(f"{server.url}/dicom-web{path}")
+                told = videos.answer(f"{server.url}/dicom-web{path}/rendered")
                 assert (told.headers["etag"], hashlib.md5(told.content).digest()) == expected
     finally:
         server.close()
@@ -208,7 +196,7 @@ async def test_chromium_plays_all_h264(server: str, tmp_path: Path) -> None:
         for case in matrix.CASES:
             if case.codec == "h264" and case.plays:
                 address = videos.store(server, case.make(tmp_path).path)
-                assert answer(address).status_code == 200
+                assert videos.answer(f"{address}/rendered").status_code == 200
                 state, asked = await browser.played(chromium, server, f"{address}/rendered", [0.5])
                 assert not state["error"], case.name
                 assert state["position"] == pytest.approx(state["duration"] / 2, abs=0.3), case.name

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_picture_is_the_source_s(server: str, folder: Path, name: str) -> None:
     """FFmpeg plays the address and sees what it sees in the stored stream, at the same times."""
     path = videos.file(name, folder)
-    found = list(pictures(f"{videos.store(server, path)}/rendered"))
+    found = list(pictures(f"{videos.playable(server, path)}/rendered"))
     assert len(found) >= 15
     assert found == list(pictures(io.BytesIO(videos.stream(path))))
 
@@ -46,7 +46,7 @@ def test_every_picture_is_the_source_s(server: str, folder: Path, name: str) -> 
 def test_a_stream_without_times_is_given_them(server: str, folder: Path, name: str) -> None:
     """Each picture stands where the data set's frame time puts it."""
     path = videos.file(name, folder)
-    found = list(pictures(f"{videos.store(server, path)}/rendered"))
+    found = list(pictures(f"{videos.playable(server, path)}/rendered"))
     digests = [digest for digest, _ in pictures(io.BytesIO(videos.stream(path)))]
     assert [digest for digest, _ in found] == digests
     assert [time for _, time in found] == pytest.approx(
@@ -60,7 +60,7 @@ def long(server: str, folder: Path) -> tuple[str, bytes]:
     clip = Clip(sound="aac", width=640, height=480, kilobits=6000)
     made = make_video.instance(folder / "long.dcm", clip, times=4, fragment_size=333_332, odd=True)
     assert len(made.fragments) > 10
-    address = f"{videos.store(server, made.path)}/rendered"
+    address = f"{videos.playable(server, made.path)}/rendered"
     answer = httpx.get(address)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("video/mp4")

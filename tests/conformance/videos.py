@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,25 @@ def sent(server: str, body: BinaryIO | bytes) -> str:
     told = httpx.post(f"{server}/dicom-web/studies", content=body, headers=headers, timeout=60)
     assert told.status_code == 200, told.text
     address: str = told.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
+    return address
+
+
+def answer(address: str, accept: str = "video/mp4", **headers: str) -> httpx.Response:
+    """What a resource is answered, once it is made or refused: as clients do, asked again while it is being made."""
+    ends = time.monotonic() + 100
+    while True:
+        told = httpx.get(address, headers={"Accept": accept} | headers, timeout=60)
+        if told.status_code != 503 or time.monotonic() > ends:
+            return told
+        assert int(told.headers["retry-after"]) > 0
+        time.sleep(0.2)
+
+
+def playable(server: str, path: Path) -> str:
+    """Store a video, and wait until its MP4 and its poster are there, or a reason why not; its address."""
+    address = store(server, path)
+    answer(f"{address}/rendered", Range="bytes=0-0")
+    answer(f"{address}/thumbnail", "image/jpeg")
     return address
 
 

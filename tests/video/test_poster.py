@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
@@ -173,7 +172,7 @@ async def test_damaged_streams_have_a_poster_or_a_reason(tmp_path: Path) -> None
         for _ in range(noise.randrange(1, 40)):
             stream[noise.randrange(min(len(stream), noise.choice([600, 4000, 20000])))] = noise.randrange(256)
         try:
-            await poster_of(bytes(stream), limits=Limits(cpu_s=5, wall_s=10))
+            await poster_of(bytes(stream), limits=Limits(cpu_s=5, wall_s=100))
         except Unplayable as reason:
             return str(reason)
         return ""
@@ -210,11 +209,9 @@ def bomb(side: int, pictures: int) -> bytes:
 
 
 async def test_a_picture_too_large_is_not_decoded() -> None:
-    """A kilobyte that means 16000 × 16000 pixels ends at the memory limit, soon."""
-    began = time.monotonic()
-    with pytest.raises(Unplayable):
-        await poster_of(bomb(1000, 2), "h264")
-    assert time.monotonic() - began < 15
+    """A kilobyte that means 16000 × 16000 pixels ends at the memory limit, long before that of processor time."""
+    with pytest.raises(Unplayable, match="too large to be decoded"):
+        await poster_of(bomb(1000, 2), "h264", Limits(cpu_s=10, wall_s=100))
 
 
 async def test_endless_work_is_ended() -> None:

@@ -131,7 +131,7 @@ async def test_damaged_streams_are_told_or_have_a_reason(tmp_path: Path) -> None
                     256
                 )
             try:
-                told, index = await probed(bytes(stream), demuxer, Limits(cpu_s=10, wall_s=20))
+                told, index = await probed(bytes(stream), demuxer, Limits(cpu_s=10, wall_s=100))
             except Unplayable:
                 continue
             assert len(index) == SAMPLE.size * told["samples"]

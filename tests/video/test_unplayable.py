@@ -164,9 +164,9 @@ def test_a_giant_header_is_not_read() -> None:
 @pytest.mark.parametrize("kind", [b"free", b"trak"])
 def test_a_header_of_tiny_boxes_is_refused(kind: bytes) -> None:
     """Two million empty boxes are given up at once."""
-    started = time.perf_counter()
+    started = time.process_time()
     assert refusal(box(b"moov", box(kind) * 2_000_000) + box(b"mdat", bytes(8)))
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("table", [b"stco", b"stts"])
@@ -185,9 +185,9 @@ def test_tables_of_millions_take_bounded_time_and_memory(table: bytes) -> None:
         return hostile[offset : offset + length]
 
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     asyncio.run(faststart.plan(read, len(hostile)))
-    taken, peak = time.perf_counter() - started, tracemalloc.get_traced_memory()[1]
+    taken, peak = time.process_time() - started, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert taken < 20
     assert peak < 200 << 20

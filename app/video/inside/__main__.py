@@ -12,19 +12,19 @@ import resource
 import signal
 import sys
 from fractions import Fraction
+from importlib import import_module
 from typing import Final
 
-from PIL import Image
-
-from app.video.inside import FAILURE, Reason, first_picture, probe, remux
+from app.video.inside import FAILURE, Reason
 from app.video.inside.stream import Impossible, Source, tell
 
 TASKS: Final = {
-    "poster": first_picture.make,
-    "remux": remux.make,
-    "probe": probe.make,
-    "look": probe.look,
+    "poster": ("first_picture", "make"),
+    "remux": ("remux", "make"),
+    "probe": ("probe", "make"),
+    "look": ("probe", "look"),
 }
+"""Where each is done; no other module is loaded."""
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _NICENESS: Final = 10
@@ -33,10 +33,11 @@ _NICENESS: Final = 10
 def main() -> None:
     """Read the command line, bind ourselves, and answer with a product or why there is none."""
     task, parent, memory, cpu_s, demuxer, length, *pace = sys.argv[1:]
-    Image.preinit()
+    module, name = TASKS[task]
+    make = getattr(import_module(f"app.video.inside.{module}"), name)
     _bind(int(parent), int(memory), int(cpu_s))
     try:
-        TASKS[task](Source(demuxer, int(length), *map(Fraction, pace)))
+        make(Source(demuxer, int(length), *map(Fraction, pace)))
     except MemoryError:
         tell(FAILURE, Reason.MEMORY)
     except Impossible as why:

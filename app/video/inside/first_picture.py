@@ -18,7 +18,8 @@ from app.video.inside.stream import VIDEO, Impossible, Source, conclude, opened
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-PIECE = 256 << 10
+Image.preinit()  # would load its parts later, when nothing can be opened any more
+
 QUALITY = 85
 
 # A recording that stays black for so long is shown black: not all of it is read for a poster.
@@ -39,7 +40,7 @@ def make(stored: Source) -> None:
 
 def _first(stored: Source) -> av.VideoFrame:
     found: av.VideoFrame | None = None
-    with opened(stored, PIECE) as (stream, container, video):
+    with opened(stored) as (stream, container, video):
         for number, frame in enumerate(_pictures(container, video)):
             if not frame.is_corrupt and not _is_black(frame):
                 return frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from app.video.inside.stream import Stream, tell
 if TYPE_CHECKING:
     import av
 
+_FIRST: Final = 64  # packets
 _WIDEST: Final = 0xFFFFFFFF
 _UNKNOWN: Final = (1 << 63) - 1
 
@@ -22,6 +24,8 @@ class Index:
     def __init__(self, stream: Stream, video: av.VideoStream) -> None:
         self.count = 0
         self.records = bytearray()
+        self.first: list[av.Packet[Any]] = []
+        """Among which there is a picture that can be decoded, if among any."""
         self._keyframes = self._end = 0
         self._before = len(stream.before)
         self._time_base = video.time_base or Fraction(1, TICKS_PER_S)
@@ -31,6 +35,8 @@ class Index:
 
     def add(self, packet: av.Packet[Any]) -> None:
         """The next one, its times set (timing.py)."""
+        if self.count < _FIRST:
+            self.first.append(packet)
         shown, decoded, at = packet.pts, packet.dts, packet.pos
         assert shown is not None
         assert decoded is not None
@@ -56,8 +62,8 @@ class Index:
             "ticks_per_s": self._clock,
         }
 
-    def give(self) -> None:
-        """All at once, beside a product; too many for a message are left out."""
-        line = json.dumps(self.told()).encode() + b"\n"
+    def give(self, about: Mapping[str, Any]) -> None:
+        """All at once, behind a product; too many for a message are left out."""
+        line = json.dumps({**about, **self.told()}).encode() + b"\n"
         if len(line) + len(self.records) <= MOST_GIVEN:
             tell(INDEX, 0, len(line) + len(self.records), line + self.records)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import av
 
-from app.video.inside import MOST_ASKED
 from app.video.inside.index import Index
 from app.video.inside.stream import VIDEO, Source, conclude, give, opened
 from app.video.inside.timing import timed
@@ -23,39 +24,36 @@ _BARE: Final = frozenset({"h264", "hevc", "mpegvideo"})
 
 def make(stored: Source) -> None:
     """The index, then the description."""
-    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (stream, source, video):
-        about = _about(source, video)
+    with opened(stored, VIDEO | {"aac"}) as (stream, source, video):
+        told = about(source, video)
         index = Index(stream, video)
         for packet in timed(source, video):
-            if index.count < _LOOKED_AT and "rotation" not in about:
-                about |= _seen(video, packet)
             index.add(packet)
             if index.count % _GIVEN == 0:
                 give(index.records)
                 index.records.clear()
+        told |= seen(video, index.first)
     give(index.records)
-    conclude(json.dumps(about | index.told()).encode())
+    conclude(json.dumps(told | index.told()).encode())
 
 
 def look(stored: Source) -> None:
     """The description alone."""
-    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (_, source, video):
-        about = _about(source, video)
-        for number, packet in enumerate(source.demux(video)):
-            about |= _seen(video, packet)
-            if number == _LOOKED_AT or "rotation" in about:
-                break
-    conclude(json.dumps(about).encode())
+    with opened(stored, VIDEO | {"aac"}) as (_, source, video):
+        told = about(source, video)
+        told |= seen(video, islice(source.demux(video), _LOOKED_AT))
+    conclude(json.dumps(told).encode())
 
 
-def _about(source: InputContainer, video: av.VideoStream) -> dict[str, Any]:
+def about(source: InputContainer, video: av.VideoStream) -> dict[str, Any]:
+    """What the container and its parameters tell; of the video no frame is decoded by more than this thread."""
     sound = source.streams.best("audio", related=video)
     context = video.codec_context
     context.thread_count, context.thread_type = 1, "NONE"
     # FFmpeg guesses the rate of a bare stream: there only the codec's own word counts.
     is_bare = source.format.name in _BARE
     rate = context.framerate if is_bare else video.average_rate or video.guessed_rate
-    about: dict[str, Any] = {
+    told: dict[str, Any] = {
         "codec": context.name,
         "profile": context.profile,
         "level": context.level if context.level > 0 else None,
@@ -74,17 +72,18 @@ def _about(source: InputContainer, video: av.VideoStream) -> dict[str, Any]:
     }
     if isinstance(sound, av.AudioStream):
         heard = sound.codec_context
-        about["sound"] = {
+        told["sound"] = {
             "codec": heard.name,
             "samples_per_s": heard.sample_rate,
             "channels": heard.layout.nb_channels,
         }
-    return about
+    return told
 
 
-def _seen(video: av.VideoStream, packet: av.Packet[Any]) -> dict[str, Any]:
-    """What only a picture tells, once there is one."""
-    with suppress(av.error.InvalidDataError):
-        for frame in video.codec_context.decode(packet):
-            return {"rotation": frame.rotation, "interlaced": bool(frame.interlaced_frame)}
+def seen(video: av.VideoStream, packets: Iterable[av.Packet[Any]]) -> dict[str, Any]:
+    """What only a picture tells, of the first there is."""
+    for packet in packets:
+        with suppress(av.error.InvalidDataError):
+            for frame in video.codec_context.decode(packet):
+                return {"rotation": frame.rotation, "interlaced": bool(frame.interlaced_frame)}
     return {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from fractions import Fraction
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any, Final
 
 import av
 
-from app.video.inside import MOST_ASKED, Reason
+from app.video.inside import Reason, probe
 from app.video.inside.index import Index
 from app.video.inside.stream import VIDEO, Impossible, Source, conclude, give, opened, refuse
 from app.video.inside.timing import timed
@@ -24,7 +25,7 @@ SOUND: Final = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "flac
 """What browsers play, or pass over without harm; a player may stop at other sound."""
 
 _HEAD: Final = 256  # bytes of file type and media data's header
-_PIECE: Final = 1 << 20
+_PIECE: Final = 128 << 10  # given at a time, for the same reasons as stream.ASKED
 _MUXER: Final = {
     "fflags": "+bitexact",
     "avoid_negative_ts": "disabled",  # times are ours: pictures begin at zero
@@ -35,19 +36,21 @@ _MUXER: Final = {
 
 
 def make(stored: Source) -> None:
-    """The media data in pieces, then the movie header."""
-    with opened(stored, MOST_ASKED, VIDEO | {"aac"}) as (stream, source, video):
+    """The media data in pieces, then the movie header; then what the stream is, which may fail by itself."""
+    with opened(stored, VIDEO | {"aac"}) as (stream, source, video):
         if (name := video.codec_context.name) not in _PICTURES:
             raise Impossible(Reason.MPEG2 if name.startswith("mpeg") else Reason.CODEC)
         sound = source.streams.best("audio", related=video)
         if not isinstance(sound, av.AudioStream) or not _is_heard(sound):
             sound = None
-        index = Index(stream, video)
-        sink = _copied(source, video, sound, stored.pictures_per_s, index)
-    media, moov = sink.parts()
-    give(media)
-    index.give()
-    conclude(moov, sink.payload)
+        index, told = Index(stream, video), probe.about(source, video)
+        media, moov, where = _copied(source, video, sound, stored.pictures_per_s, index).parts()
+        give(media)
+        conclude(moov, where)
+        with suppress(MemoryError):
+            index.give(told | probe.seen(video, index.first))
+            return
+        index.give({})
 
 
 def _is_heard(sound: av.AudioStream) -> bool:
@@ -91,18 +94,14 @@ class Sink:
             raise OSError
         return len(data)
 
-    @property
-    def payload(self) -> int:
-        """Where the content of the media data begins."""
-        return self._media()[0]
-
-    def parts(self) -> tuple[memoryview, memoryview]:
-        """The media data that were not given yet, and the movie header."""
-        end = self._media()[1] - self._sent
+    def parts(self) -> tuple[memoryview, memoryview, int]:
+        """The media data that were not given yet, the movie header, and where all the media data's content begins."""
+        payload, end = self._media()
+        end -= self._sent
         tail = memoryview(self._tail)
         if not 0 <= end <= len(tail) or bytes(tail[end + 4 : end + 8]) != b"moov":
             raise Impossible(Reason.NOTHING)
-        return tail[:end], tail[end:]
+        return tail[:end], tail[end:], payload
 
     def _media(self) -> tuple[int, int]:
         offset = 0

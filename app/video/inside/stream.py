@@ -20,6 +20,9 @@ from app.video.inside import END, MESSAGE, PIECE, READ, Reason
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+ASKED: Final = 256 << 10
+"""Bytes asked for at a time: what is copied several times on its way stays near the processor, and a quarter of the
+pipe holds it, so that neither side waits for the other's turn."""
 VIDEO: Final = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 
 
@@ -136,11 +139,11 @@ _MAPS: Final = tuple(
 
 @contextmanager
 def opened(
-    source: Source, piece: int, codecs: Iterable[str] = VIDEO
+    source: Source, codecs: Iterable[str] = VIDEO
 ) -> Iterator[tuple[Stream, InputContainer, av.VideoStream]]:
     """The container by this demuxer alone, and its video; no decoder but these may be opened."""
     for before in (b"", *(_MAPS if source.demuxer == "mpeg" else ())):
-        stream = Stream(source.length, piece, before)
+        stream = Stream(source.length, ASKED, before)
         with _container(stream, source, codecs) as container:
             video = container.streams.best("video")
             if isinstance(video, av.VideoStream) and video.codec_context.width:

@@ -137,12 +137,15 @@ function video(url, label) {
     { controls: true, playsInline: true, preload: 'metadata', poster: `${url}/thumbnail?viewport=640,480`, src: `${url}/rendered` });
   player.setAttribute('aria-label', label);
   const view = shown;
-  // A player does not tell why: ask again what it was answered. It may fail before its view is whole and shown.
+  let wasThere = false;
+  // A player does not tell why: ask again what it was answered. It may fail before its view is whole and shown,
+  // and what was being made then may be there now.
   player.onerror = async () => {
     if (view !== shown) return;
     const answer = await fetch(`${url}/rendered`, { headers: { Accept: 'video/mp4', Range: 'bytes=0-0' } });
-    if (answer.status === 503) {
-      setTimeout(() => player.load(), 1000 * (Number(answer.headers.get('Retry-After')) || 2));
+    if (answer.status === 503 || (answer.ok && !wasThere)) {
+      wasThere = answer.ok;
+      setTimeout(() => player.load(), 1000 * Number(answer.headers.get('Retry-After') ?? 0));
       return;
     }
     const type = answer.headers.get('Content-Type');
