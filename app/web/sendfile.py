@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -36,14 +35,13 @@ _AT_ONCE_S: Final = 0.005
 class Wire:
     """A connection's socket, which takes at once what it can, unless the transport still holds what comes before."""
 
-    __slots__ = ("_bound", "_flow", "_is_corked", "_is_tcp", "_socket", "_transport")
+    __slots__ = ("_bound", "_flow", "_socket", "_transport")
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
         self._transport, self._flow = transport, flow
         theirs = transport.get_extra_info("socket")
         self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, theirs.fileno())
-        self._is_tcp = theirs.family in {socket.AF_INET, socket.AF_INET6}
-        self._bound, self._is_corked = 0, False
+        self._bound = 0
         self.bound(UNSENT)
 
     def release(self) -> None:
@@ -52,16 +50,10 @@ class Wire:
 
     def bound(self, unsent: int) -> None:
         """Bound what the kernel holds for a viewer that does not read."""
-        if unsent != self._bound and self._is_tcp and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        is_tcp = self._socket.family in {socket.AF_INET, socket.AF_INET6}
+        if unsent != self._bound and is_tcp and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self._bound = unsent
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
-
-    def _cork(self, *, is_corked: bool) -> None:
-        """Whether the kernel shall wait for what comes next before it sends a segment that is not full."""
-        if is_corked != self._is_corked and self._is_tcp and hasattr(socket, "TCP_CORK"):
-            self._is_corked = is_corked
-            with suppress(OSError):  # the transport meets a client that is gone
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, is_corked)
 
     @property
     def is_held(self) -> bool:
@@ -76,14 +68,8 @@ class Wire:
 
     def give(self, piece: Piece, *, more: bool) -> int:
         """How much of it is on its way, not all when the kernel takes no more; 0 where a file has no such bytes."""
-        if more and isinstance(piece, Slice):
-            self._cork(is_corked=True)  # there is no MSG_MORE for a file
         taken = self._take(piece, more=more)
-        if taken < len(piece):
-            taken += self._nudge(piece[taken : taken + NUDGE])
-        if not more:
-            self._cork(is_corked=False)
-        return taken
+        return taken if taken == len(piece) else taken + self._nudge(piece[taken : taken + NUDGE])
 
     def _take(self, piece: Piece, *, more: bool) -> int:
         """How much of it the kernel took; the transport meets a client that is gone."""
