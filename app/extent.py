@@ -110,6 +110,9 @@ class Prefixed:
         return Prefixed(self.units, self.offset + skip, length)
 
 
+Part = Extent | Prefixed
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """One durable object: its size and the digests of its two parts, each byte hashed once.

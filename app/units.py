@@ -24,6 +24,7 @@ Read = Callable[[Extents], Awaitable[Buffer]]
 
 PAGE: Final = 512  # units of a page: a quarter of a minute of a common video in one small read
 PREFIX: Final = 4
+LONG: Final = 32 << 10  # of a unit: sent as it lies it costs less than read together with others
 _ROW: Final = np.dtype([("gap", "<u4"), ("length", "<u4")])
 _ENTRY: Final = np.dtype([("served", "<u8"), ("stored", "<u8")])
 _HEAD: Final = Struct("<II")
@@ -93,7 +94,7 @@ class Run:
 class Page:
     """Some units in order: where each begins when served, and how far from there it lies in the stream."""
 
-    __slots__ = ("_breaks", "_lengths", "_shifts", "_starts")
+    __slots__ = ("_breaks", "_lengths", "_long", "_shifts", "_starts")
 
     def __init__(self, units: Units, number: int, rows: Buffer) -> None:
         found = np.frombuffer(rows, _ROW)
@@ -103,6 +104,7 @@ class Page:
         # Arrays: a piece has few units, and each is found and laid in quicker than numpy is called.
         self._starts, self._shifts = array("q", starts.tobytes()), array("q", shifts.tobytes())
         self._lengths = array("I", found["length"].tobytes())
+        self._long = array("I", np.flatnonzero(lengths >= LONG).astype(np.uint32).tobytes())
         self._breaks = array("q", (np.flatnonzero(np.diff(shifts)) + 1).tobytes())
 
     def runs(self, offset: int, length: int, most: int) -> Iterator[Run]:
@@ -120,6 +122,21 @@ class Page:
             # A start code of three bytes at the stream's beginning has no fourth one to read.
             yield Run(max(start, 0), stop + shifts[last], offset, stop - offset, first, last)
             offset = stop
+
+    def cut(self, offset: int, length: int, most: int) -> Iterator[Run | bytes | range]:
+        """These served bytes in turn: a long unit's length, then where in the stream it lies; runs of all else."""
+        end, at = offset + length, bisect_right(self._starts, offset) - 1
+        for unit in self._long[bisect_left(self._long, at) :]:
+            begin, shift = self._starts[unit] + PREFIX, self._shifts[unit]
+            if begin >= end:
+                break
+            if offset == begin - PREFIX:
+                yield _WORD.pack(self._lengths[unit])
+            elif offset < begin:
+                yield from self.runs(offset, begin - offset, most)
+            start, offset = max(offset, begin), min(end, begin + self._lengths[unit])
+            yield range(start + shift, offset + shift)
+        yield from self.runs(offset, end - offset, most)
 
     def laid(self, run: Run, buffer: memoryview) -> memoryview:
         """The served bytes of a run, made from its stored ones; in place where nothing moves."""

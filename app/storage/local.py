@@ -107,6 +107,11 @@ class LocalStorage:
         file = self._files.get(key)
         return file if file and file.has_cached(offset, length) else None
 
+    def fill(self, buffer: memoryview, key: str, offset: int) -> bool:
+        """Fill the buffer, when the file is open and all of these bytes are in memory."""
+        file = self._files.get(key)
+        return file is not None and file.read_cached(buffer, offset) == len(buffer)
+
     async def slice(self, key: str, offset: int, length: int) -> Slice | None:
         """These bytes of the open file, when they are in memory."""
         file = self._files.get(key) or await self._open_file(key)

@@ -58,12 +58,22 @@ class Slice:
     def __len__(self) -> int:
         return self.length
 
+    def __getitem__(self, cut: slice) -> Slice:
+        start, stop, _ = cut.indices(self.length)
+        return Slice(self.file, self.offset + start, stop - start)
+
+
+Piece = bytes | memoryview | Slice
+
 
 class Files(Protocol):
     """Where objects are files, and can be asked what of them is in memory."""
 
     def at_hand(self, key: str, offset: int, length: int) -> File | None:
         """The file, when it is open already and all of these bytes are in memory."""
+
+    def fill(self, buffer: memoryview, key: str, offset: int) -> bool:
+        """Whether the file is open already and the buffer was filled with bytes that were all in memory."""
 
     async def slice(self, key: str, offset: int, length: int) -> Slice | None:
         """These bytes, when all are in memory; None where they have to be read; `NotFound`, else `Unavailable`."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from app import units
 from app.extent import Extent, Extents, Prefixed, Units
-from app.storage.protocol import Files, Pieces, Slice, Storage
+from app.storage.protocol import Files, Piece, Pieces, Storage
 from app.units import Page, Pages
 
 _AT_ONCE_S: Final = 0.005
@@ -21,7 +21,7 @@ _GAP: Final = 4096  # reading over so many foreign bytes is cheaper than another
 _LONG: Final = 32 << 10  # copying less costs less than sending it apart
 _UNREAD: Final = 2  # pieces in a slice
 # By immutable keys, so that it serves every storage and every viewer; 10 MB.
-_pages: Final = Pages(1024)
+PAGES: Final = Pages(1024)
 
 Run = list[Extent]
 
@@ -61,16 +61,19 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
             ahead.cancel()
 
 
-async def slices(
-    storage: Storage, files: Files, extents: Extents
-) -> AsyncGenerator[memoryview | Slice, None]:
-    """As `stream`, but what is in memory of a long extent is not read."""
+def unread(storage: Storage, extents: Extents) -> AsyncGenerator[Piece, None]:
+    """As `stream`, but where objects are files, what is in memory of a long extent is not read."""
+    files = storage.files
+    return _slices(storage, files, extents) if files else stream(storage, extents)
+
+
+async def _slices(storage: Storage, files: Files, extents: Extents) -> AsyncGenerator[Piece, None]:
     runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
     turn, is_short = 0, extents.length <= _SHORT
     while extent := runs.head:
         # Nobody holds it, but what is in memory now is not for ever: who is slow with a long one is asked for again.
         length = min(extent.length, _UNREAD * (storage.pieces.largest if is_short else pace.piece))
-        piece: memoryview | Slice | None = None
+        piece: Piece | None = None
         if isinstance(extent, Extent) and length >= _LONG:
             piece = await files.slice(extent.key, extent.offset, length)
         if piece:
@@ -185,10 +188,10 @@ class _Reader:
 
     async def _paged(self, table: Units, number: int) -> Page:
         rows = units.rows_of(table, number)
-        if page := _pages.get(rows):
+        if page := PAGES.get(rows):
             return page
         found = await self._storage.read(rows.key, rows.offset, rows.length)
-        return _pages.put(rows, Page(table, number, found))
+        return PAGES.put(rows, Page(table, number, found))
 
     async def together(self, parts: Iterator[Extent | Prefixed]) -> memoryview:
         """All of it in one buffer, mostly the one that it was read into."""

@@ -7,29 +7,31 @@ next range costs a look into a table, and not a walk through the whole house.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from app.errors import ReelwebError
-from app.extent import Extent, Extents
+from app.extent import Extents
 from app.index.changes import Changes
 from app.kept import Kept
+from app.storage.at_hand import AtHand
 from app.storage.protocol import Storage
+from app.storage.stream import unread
 from app.web import asked, observe
 from app.web.asked import Asked, Question
-from app.web.extents import Header, PartResponse
-from app.web.sendfile import Place
+from app.web.extents import Header
+from app.web.pour import Pour
+from app.web.sendfile import Wire
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Scope
 
 LASTS_S: Final = 10.0  # a connection that is cut so that nobody notices tells of no change
 MOST: Final = 4096  # requests that are known again
 PIECES: Final = 200_000  # of their representations together: a stream of many fragments is not shared
-PLACES: Final = 8  # in which a range may lie to be sent at once
 _OF_EACH: Final = frozenset({b"content-length", b"content-range", *(name for name, _ in observe.own(""))})
 _MORE_THAN_A_HEAD: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -45,11 +47,6 @@ class Known:
     label: observe.Label
     since: int
     ends: float
-
-    def headed(self, start: int, stop: int) -> list[Header]:
-        """The header fields of a range, but for those that every answer has."""
-        there = f"bytes {start}-{stop - 1}/{self.extents.length}".encode()
-        return [*self.headers, (b"content-length", str(stop - start).encode()), (b"content-range", there)]
 
     def head(self, start: int, stop: int, common: bytes) -> bytes:
         """The whole head of a range; `common` are the lines that every answer has."""
@@ -71,6 +68,7 @@ class Again:
     def __init__(self, changes: Changes, storage: Storage, stall_s: float) -> None:
         self._changes, self._storage, self._stall_s = changes, storage, stall_s
         self._known = Kept[Question, Known](PIECES, MOST)
+        self._at_hand = AtHand(storage)
 
     def asked(self, peer: object, data: bytes) -> Asked | None:
         """What `data` asks for, if it is a request that can be known again, now or the next time."""
@@ -98,47 +96,10 @@ class Again:
         known = Known(request.representation, lasting, lines(lasting), label, request.since, now + LASTS_S)
         self._known.put(request.question, known, 1 + request.representation.held)
 
-    def at_hand(self, extents: Extents, start: int, stop: int) -> Sequence[Place]:
-        """Where these bytes lie in open files and in memory; nowhere, if not all of them do."""
-        files, places = self._storage.files, list[Place]()
-        if files is None:
-            return ()
-        for part in extents.between(start, stop):
-            file = files.at_hand(part.key, part.offset, part.length) if isinstance(part, Extent) else None
-            if file is None or len(places) == PLACES:
-                return ()
-            places.append((file, part.offset, part.length))
-        return places
+    def pour(self, known: Known, bounds: tuple[int, int], wire: Wire, common: bytes) -> Pour:
+        """The answer for these bytes; `common` are the lines that every answer has."""
+        return Pour(wire, self._at_hand, known.extents, bounds, known.head(*bounds, common))
 
-    def rest(self, known: Known, start: int, stop: int, *, headed: bool) -> PartResponse:
-        """The answer, or what is left of it when its head was sent."""
-        headers = [] if headed else known.headed(start, stop)
-        return PartResponse(self._storage, known.extents.slice(start, stop), headers, self._stall_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """An answer to what is known, of which `seen` was sent already."""
-
-    response: PartResponse
-    label: observe.Label
-    seen: observe.Seen
-
-    @property
-    def is_headed(self) -> bool:
-        """Its head was sent, and some of its bytes perhaps."""
-        return not self.response.raw_headers
-
-    async def answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; `app` goes the whole way where its bytes are not there any more, and tells why."""
-        scope["request_id"] = self.seen.request_id
-        if not self.is_headed:
-            try:
-                await self.response.begin(scope)
-            except ReelwebError:
-                await app(scope, receive, send)
-                return
-        try:
-            await self.seen.through(self.response, scope, receive, send)
-        finally:
-            observe.tell(self.label, self.seen)
+    async def rest(self, pour: Pour) -> None:
+        """Send what is left of it; raises what `Pour.rest` raises."""
+        await pour.rest(partial(unread, self._storage), self._stall_s)

@@ -7,31 +7,31 @@ What uvicorn's protocol does not do: it shows the application its transport (cli
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from contextlib import suppress
 from http import HTTPStatus
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.web import again, asked, client, observe, sendfile
+from app.errors import ReelwebError
+from app.web import again, asked, client, figures, observe, sendfile
 from app.web import upgrade as upgrades
-from app.web.again import Again, Begun, Known
+from app.web.again import Again
 from app.web.asked import Asked
-from app.web.extents import Header
+from app.web.extents import Header, cut_short
+from app.web.pour import Pour
 from app.web.problems import problem
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
     from uvicorn._types import ASGI3Application
 
 HEADER_BYTES: Final = 64 << 10  # of a request line and its fields
 HEADER_S: Final = 30.0  # in which they have to come
 LINGER_S: Final = 2.0  # in which who sends what is no HTTP can read that
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
-AT_ONCE: Final = 4 << 20  # bytes of a known range, then it is somebody else's turn
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
 HELD: Final = 2 << 10
 
@@ -45,10 +45,11 @@ class Protocol(HttpToolsProtocol):
         """Bound what the kernel holds for a viewer that does not read."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(HELD, 0)
-        self._wire = sendfile.Wire(transport)
+        self._wire = sendfile.Wire(transport, self.flow)
         self._again: Again | None = self.app_state.get("again") if self.scheme == "http" else None
         self._asked: Asked | None = None
-        self._begun: Begun | None = None
+        self._ahead: list[bytes] | None = None  # what was asked while a known range is under way
+        self._is_stopping = False
         self._unparsed: list[Header] = []  # how a body is framed that the parser takes for another protocol
         self._is_refused = False
         self._idle_since = 0.0  # when the last known request was answered
@@ -62,7 +63,11 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what is known; count what comes until a header is complete."""
-        if self._is_refused:
+        if self._is_refused or self.transport.is_closing():
+            return
+        if self._ahead is not None:
+            self.flow.pause_reading()
+            self._ahead.append(data)
             return
         if self._again and self._is_idle():
             self._asked = self._again.asked(self._peer, data)
@@ -136,38 +141,63 @@ class Protocol(HttpToolsProtocol):
         bounds = known and request.bounds(known.extents.length)
         if not known or not bounds:
             return False
-        start, stop = bounds
         seen = observe.Seen(observe.new_id(), HTTPStatus.PARTIAL_CONTENT)
-        headed = self._send_at_once(memory, known, start, stop, seen)
-        if seen.size == stop - start:
-            self._answered()
-            observe.tell(known.label, seen)
+        common = again.lines(chain(self.server_state.default_headers, observe.own(seen.request_id)))
+        pour = memory.pour(known, bounds, self._wire, common)
+        with suppress(Exception):  # the task meets it again, and tells
+            pour.turn()
+        if pour.is_over:
+            self._sent(pour, known.label, seen)
         else:
-            rest = memory.rest(known, start + seen.size, stop, headed=headed)
-            self._begun = Begun(rest, known.label, seen)
-            self._parse(data)
+            self._unset_keepalive_if_required()
+            self._header_over()
+            self._ahead = []
+            task = self.loop.create_task(self._send_rest(memory, pour, known.label, seen, data))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
         return True
 
-    def _send_at_once(self, memory: Again, known: Known, start: int, stop: int, seen: observe.Seen) -> bool:
-        """What is in memory, as long as the kernel takes all it is given; whether at least the head was sent."""
-        at, headed = start, False
-        while at < min(stop, start + AT_ONCE) and self._wire.is_free:
-            turn = min(stop, at + sendfile.TURN)
-            places = memory.at_hand(known.extents, at, turn)
-            if places and not headed:
-                common = chain(self.server_state.default_headers, observe.own(seen.request_id))
-                self._wire.head(known.head(start, stop, again.lines(common)))
-                headed = True
-            at += self._wire.files(places)
-            if at < turn:
-                break
-        seen.size = at - start
-        return headed
+    async def _send_rest(
+        self, memory: Again, pour: Pour, label: observe.Label, seen: observe.Seen, data: bytes
+    ) -> None:
+        """What the kernel did not take; where not even its beginning can be read, the whole way tells why."""
+        is_answered = True
+        try:
+            with figures.IN_FLIGHT.track_inprogress():
+                await memory.rest(pour)
+        except asyncio.CancelledError:  # at a stop; closing would wait for a client that does not read
+            self.transport.abort()
+        except Exception as error:  # noqa: BLE001 - the last door before the socket
+            is_answered = pour.has_begun or self.transport.is_closing()
+            if is_answered:
+                self._cut_short(seen, error)
+        ahead, self._ahead = self._ahead or (), None
+        if is_answered:
+            self._sent(pour, label, seen)
+        else:
+            self._parse(data)
+        if self._is_stopping:
+            self.shutdown()
+        self.flow.resume_reading()
+        for later in ahead:
+            self.data_received(later)
+
+    def _cut_short(self, seen: observe.Seen, error: Exception) -> None:
+        if isinstance(error, TimeoutError | ReelwebError):
+            cut_short(seen.request_id, error)
+        elif not isinstance(error, ConnectionError):
+            observe.failed(seen.request_id, error)
+        self.transport.abort()
+
+    def _sent(self, pour: Pour, label: observe.Label, seen: observe.Seen) -> None:
+        seen.size = pour.size
+        if not self.transport.is_closing():
+            self._answered()
+        observe.tell(label, seen)
 
     def _answered(self) -> None:
         """As if there had been a request; the timer that ends an idle connection is left to look for itself."""
-        if self._header_bytes is not None:
-            self._header_over()
+        self._header_over()
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -176,8 +206,9 @@ class Protocol(HttpToolsProtocol):
             )
 
     def _header_over(self) -> None:
-        self._header_bytes = None
-        self._deadline.cancel()
+        if self._header_bytes is not None:
+            self._header_bytes = None
+            self._deadline.cancel()
 
     def on_headers_complete(self) -> None:
         """The rest is a body, which has bounds of its own."""
@@ -189,6 +220,12 @@ class Protocol(HttpToolsProtocol):
         """The request is over, unless the parser thinks so because of what it would go on in."""
         if not self._unparsed:
             super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """A known range that is under way comes to its end."""
+        self._is_stopping = True
+        if self._ahead is None:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
@@ -221,12 +258,6 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = shown
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        begun, self._begun = self._begun, None
-        if begun:
-            if begun.is_headed:
-                cycle.response_started, cycle.chunked_encoding = True, False
-                cycle.expected_content_length = begun.response.length
-            app = cast("ASGI3Application", partial(begun.answer, cast("ASGIApp", app)))
         keep = self._again.keep if self._again else None
         super()._start_asgi_task(cycle, sendfile.with_files(cycle, self._wire, app, keep))
 

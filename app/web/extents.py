@@ -19,15 +19,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.errors import ReelwebError
 from app.extent import Extents
-from app.storage.protocol import Slice, Storage
-from app.storage.stream import slices, stream
+from app.storage.protocol import Piece, Slice, Storage
+from app.storage.stream import stream, unread
 from app.web import multipart, ranges, sendfile
 from app.web.asked import represents
 from app.web.client import Client
 from app.web.ranges import Validators
 
 Body = Extents | bytes
-Piece = bytes | memoryview | Slice
 Pieces = AsyncGenerator[Piece, None]
 Source = Callable[[Body], Pieces]
 Header = tuple[bytes, bytes]
@@ -76,38 +75,6 @@ class ExtentsResponse(Response):
         part = body if whole else _cut(body, answer.start, answer.stop)
         sender = _Sender(scope, receive, send, self._stall_s)
         await sender.run(self, _source(self._storage, scope)(part), answer.stop - answer.start)
-
-
-class PartResponse(Response):
-    """Bytes of a representation whose head is `headers`, or was sent already when there are none."""
-
-    def __init__(self, storage: Storage, part: Extents, headers: list[Header], stall_s: float) -> None:
-        self.status_code, self.background, self.raw_headers = 206, None, headers
-        self._storage, self._part, self._stall_s = storage, part, stall_s
-        self._begun: tuple[Pieces, Piece] | None = None
-
-    @property
-    def length(self) -> int:
-        """Of what is still to be sent."""
-        return self._part.length
-
-    async def begin(self, scope: Scope) -> None:
-        """Read the first bytes before anything is sent; raises what reading raises."""
-        pieces = _source(self._storage, scope)(self._part)
-        self._begun = pieces, await anext(pieces, b"")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it all."""
-        sender, length = _Sender(scope, receive, send, self._stall_s), self.length
-        if self._begun:
-            await sender.send(self, *self._taken(), length)
-        else:
-            await sender.go_on(_source(self._storage, scope)(self._part), length)
-
-    def _taken(self) -> tuple[Piece, Pieces]:
-        assert self._begun
-        (pieces, first), self._begun = self._begun, None
-        return first, pieces
 
 
 class UnmadeResponse(Response):
@@ -178,23 +145,14 @@ class _Sender:
         self._first: Piece | None = None
 
     async def run(self, response: Response, pieces: Pieces, length: int | None) -> None:
-        # Read before the status is sent: an object that is gone is an error that the client can read.
-        await self.send(response, await anext(pieces, b""), pieces, length)
-
-    async def send(self, response: Response, first: Piece, pieces: Pieces, length: int | None) -> None:
         async with aclosing(pieces):
+            # Read before the status is sent: an object that is gone is an error that the client can read.
+            self._first = await anext(pieces, b"")
             await self._send(_start(response))
-            if len(first) == length and not isinstance(first, Slice):
-                await self._send(_message(first, more=False))
+            if len(self._first) == length and not isinstance(self._first, Slice):
+                await self._send(_message(self._first, more=False))
                 return
-            self._first = first
-            del first
-            await self.go_on(pieces, length)
-
-    async def go_on(self, pieces: Pieces, length: int | None) -> None:
-        """The head is sent: what goes wrong now ends the connection."""
-        async with aclosing(pieces):
-            with self._client:
+            with self._client:  # the head is sent: what goes wrong now ends the connection
                 await self._send_all(pieces, length)
 
     async def _send_all(self, pieces: Pieces, length: int | None) -> None:
@@ -204,8 +162,7 @@ class _Sender:
         except ConnectionError:
             await self._client.cut()  # so that the server takes this for the client's end, not for ours
         except (TimeoutError, ReelwebError) as error:
-            reason = str(error) or "The client takes nothing."
-            _log.warning("answer cut short", request_id=self._request_id, reason=reason)
+            cut_short(self._request_id, error)
             if not await self._client.cut():
                 raise RuntimeError("an answer was cut short") from error
 
@@ -229,6 +186,11 @@ class _Sender:
                 stall.reschedule(loop.time() + self._stall_s)
             piece = await anext(pieces, None)
         await self._send(_LAST)
+
+
+def cut_short(request_id: str | None, error: TimeoutError | ReelwebError) -> None:
+    """Log why an answer ends before its end."""
+    _log.warning("answer cut short", request_id=request_id, reason=str(error) or "The client takes nothing.")
 
 
 def _fields(scope: Scope) -> dict[str, str]:
@@ -267,12 +229,10 @@ def _cut(body: Body, start: int, stop: int) -> Body:
 
 def _source(storage: Storage, scope: Scope) -> Source:
     """How pieces are had: out of files unread, where there are files and the server can send them."""
-    files = storage.files if sendfile.EXTENSION in scope.get("extensions", {}) else None
+    read = unread if sendfile.EXTENSION in scope.get("extensions", {}) else stream
 
     def source(body: Body) -> Pieces:
-        if isinstance(body, bytes):
-            return _one(body)
-        return slices(storage, files, body) if files else stream(storage, body)
+        return _one(body) if isinstance(body, bytes) else read(storage, body)
 
     return source
 

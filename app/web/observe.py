@@ -66,7 +66,7 @@ class Failures:
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - the last door before the socket
-            _tell(scope, error)
+            failed(scope["request_id"], error)
             if not begun:
                 detail = "The server failed; its log has the request's id."
                 await problem(scope, HTTPStatus.INTERNAL_SERVER_ERROR, detail)(scope, receive, send)
@@ -146,9 +146,9 @@ def tell(label: Label, seen: Seen) -> None:
     )
 
 
-def _tell(scope: Scope, error: Exception) -> None:
+def failed(request_id: str, error: Exception) -> None:
     """The text of a stranger's error may hold an attribute of a patient: the log gets where, not what."""
-    log.error("failed", request_id=scope["request_id"], error=type(error).__name__, at=where(error))
+    log.error("failed", request_id=request_id, error=type(error).__name__, at=where(error))
 
 
 def _route(scope: Scope) -> str:

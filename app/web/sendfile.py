@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.errors import Unavailable
-from app.storage.protocol import SHORTER, File
+from app.storage.protocol import SHORTER, Piece, Slice
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -28,17 +28,17 @@ TURN: Final = 1 << 20  # then it is somebody else's
 # Linux: bytes the kernel takes beyond what is under way. A bound on SO_SNDBUF would bound the stalled viewer
 # as well, but the speed of a distant one too: it has to hold everything that is under way.
 UNSENT: Final = 128 << 10
-UNSENT_FAST: Final = 1 << 20  # for who takes it at once: fewer turns, and none of it is a copy
+UNSENT_FAST: Final = 1 << 20  # for who takes it at once: fewer turns, and little of it is a copy
 _AT_ONCE_S: Final = 0.005
 
 
 class Wire:
     """A connection's socket, which takes at once what it can, unless the transport still holds what comes before."""
 
-    __slots__ = ("_bound", "_socket", "transport")
+    __slots__ = ("_bound", "_flow", "_socket", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
+    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+        self._transport, self._flow = transport, flow
         theirs = transport.get_extra_info("socket")
         self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, theirs.fileno())
         self._bound = 0
@@ -56,43 +56,52 @@ class Wire:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
 
     @property
-    def is_free(self) -> bool:
-        """Nothing waits in the transport, and there is a client."""
-        return not self.transport.is_closing() and not self.transport.get_write_buffer_size()
+    def is_held(self) -> bool:
+        """The transport waits for the client."""
+        return self._flow.write_paused
 
     def head(self, head: bytes) -> None:
         """Send it with what comes next, or give it to the transport."""
-        sent = 0
-        if self.is_free:
-            with suppress(OSError):  # the transport will meet it too
-                sent = self._socket.send(head, socket.MSG_MORE)
+        sent = self._take(head, more=True)
         if sent < len(head):
-            self.transport.write(head[sent:])
+            self._transport.write(head[sent:])
 
-    def files(self, places: Iterable[Place]) -> int:
-        """How much of all of these it took; the transport meets a client that is gone."""
-        taken = 0
+    def give(self, piece: Piece, *, more: bool) -> int:
+        """How much of it is on its way, not all when the kernel takes no more; 0 where a file has no such bytes."""
+        taken = self._take(piece, more=more)
+        return taken if taken == len(piece) else taken + self._nudge(piece[taken : taken + NUDGE])
+
+    def _take(self, piece: Piece, *, more: bool) -> int:
+        """How much of it the kernel took; the transport meets a client that is gone."""
+        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+            return 0
         try:
-            for file, offset, length in places:
-                sent = self.file(file.fileno(), offset, length)
-                taken += sent
-                if sent < length:
-                    break
+            if isinstance(piece, Slice):
+                return os.sendfile(self._socket.fileno(), piece.file.fileno(), piece.offset, piece.length)
+            return self._socket.send(piece, socket.MSG_MORE if more else 0)
         except OSError:
-            pass
-        return taken
-
-    def file(self, file: int, offset: int, count: int) -> int:
-        """How much of it the kernel took; raises OSError when the client is gone."""
-        if not self.is_free:
             return 0
+
+    def _nudge(self, piece: Piece) -> int:
         try:
-            return os.sendfile(self._socket.fileno(), file, offset, count)
-        except BlockingIOError:
+            if isinstance(piece, Slice):
+                piece = os.pread(piece.file.fileno(), piece.length, piece.offset)
+        except OSError:  # whoever reads it again tells why
             return 0
+        self._transport.write(bytes(piece))
+        return len(piece)
+
+    async def until_free(self) -> None:
+        """Wait for the client, and see how long it takes, or give others their turn; raises ConnectionResetError."""
+        loop, was_held = asyncio.get_running_loop(), self.is_held
+        began = loop.time()
+        await (self._flow.drain() if was_held else asyncio.sleep(0))
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        if was_held:
+            self.bound(UNSENT_FAST if loop.time() - began < _AT_ONCE_S else UNSENT)
 
 
-Place = tuple[File, int, int]  # an open file, and from where how many of its bytes
 Began = Callable[[Any, int, "Sequence[tuple[bytes, bytes]]"], None]
 
 
@@ -138,22 +147,22 @@ class Answer:
             await self._cycle.send(cast("Any", message))
 
     async def _send_file(self, message: Message) -> None:
-        cycle, (file, offset, count) = self._cycle, _asked(message)
+        cycle, piece = self._cycle, _asked(message)
         head = await self._head()
         if cycle.disconnected:  # then nothing is known of a length either
             raise ConnectionResetError
         if cycle.chunked_encoding:
-            head += b"%x\r\n" % count
+            head += b"%x\r\n" % piece.length
         elif cycle.scope["method"] != "HEAD":
-            if count > cycle.expected_content_length:
+            if piece.length > cycle.expected_content_length:
                 raise RuntimeError("a file is longer than Content-Length")
-            cycle.expected_content_length -= count
+            cycle.expected_content_length -= piece.length
         if cycle.scope["method"] == "HEAD":
             cycle.transport.write(head)
         else:
             if head:
                 self._wire.head(head)
-            await self._pour(file, offset, count)
+            await self._pour(piece)
             if cycle.chunked_encoding:
                 cycle.transport.write(b"\r\n")
         if not message.get("more_body", False):
@@ -177,43 +186,26 @@ class Answer:
         if self._began and self._cycle.keep_alive:
             self._began(self._cycle.scope, start["status"], start["headers"])
 
-    async def _pour(self, file: int, offset: int, count: int) -> None:
+    async def _pour(self, piece: Slice) -> None:
         """A file at the client's pace."""
-        end, turn = offset + count, 0
-        while offset < end:
-            if self._cycle.disconnected or self._cycle.transport.is_closing():
+        turn = 0
+        while piece:
+            if self._cycle.transport.is_closing():
                 raise ConnectionResetError
-            sent = self._wire.file(file, offset, min(end - offset, TURN))
-            offset, turn = offset + sent, turn + sent
-            if offset < end and sent < TURN:
-                piece = os.pread(file, min(end - offset, NUDGE), offset)
-                if not piece:
-                    raise Unavailable(SHORTER)
-                self._cycle.transport.write(piece)
-                offset, turn = offset + len(piece), turn + len(piece)
-            if offset < end and self._cycle.flow.write_paused:
-                await self._drained()
-                turn = 0
-            elif turn >= TURN:
-                await asyncio.sleep(0)
+            given = self._wire.give(piece[:TURN], more=len(piece) > TURN)
+            if not given:
+                raise Unavailable(SHORTER)
+            piece, turn = piece[given:], turn + given
+            if piece and (self._wire.is_held or turn >= TURN):
+                await self._wire.until_free()
                 turn = 0
 
-    async def _drained(self) -> None:
-        """Wait for the client, and see how long it takes."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        await self._cycle.flow.drain()
-        if not self._cycle.transport.is_closing():
-            self._wire.bound(UNSENT_FAST if loop.time() - began < _AT_ONCE_S else UNSENT)
 
-
-def _asked(message: Message) -> tuple[int, int, int]:
-    """Descriptor, offset and count; untold they are the file's position and all that follows it."""
-    file = message["file"].fileno()
-    offset = message.get("offset")
-    offset = os.lseek(file, 0, os.SEEK_CUR) if offset is None else offset
-    count = message.get("count")
-    return file, offset, os.fstat(file).st_size - offset if count is None else count
+def _asked(message: Message) -> Slice:
+    """Which part of the file; untold it is from its position all that follows."""
+    file, offset, count = message["file"], message.get("offset"), message.get("count")
+    offset = os.lseek(file.fileno(), 0, os.SEEK_CUR) if offset is None else offset
+    return Slice(file, offset, os.fstat(file.fileno()).st_size - offset if count is None else count)
 
 
 class _Kept(asyncio.Transport):

@@ -11,8 +11,8 @@ from app.errors import NotFound, Unavailable
 from app.extent import Extent, Extents
 from app.storage import keys
 from app.storage.local import LocalStorage
-from app.storage.protocol import Slice, Storage, put
-from app.storage.stream import slices, stream
+from app.storage.protocol import Piece, Slice, Storage, put
+from app.storage.stream import stream, unread
 
 A, B = "objects/aa/aa/a", "objects/bb/bb/b"
 DATA = {A: os.urandom(8_000_000), B: os.urandom(100_000)}
@@ -37,11 +37,11 @@ async def sent(storage: Storage, extents: Extents) -> bytes:
     """As a server that can send files has them."""
     if storage.files is None:
         return await read(storage, extents)
-    pieces = slices(storage, storage.files, extents)
+    pieces = unread(storage, extents)
     return b"".join([whole(piece) async for piece in pieces])
 
 
-def whole(piece: memoryview | Slice) -> bytes:
+def whole(piece: Piece) -> bytes:
     if isinstance(piece, Slice):
         return os.pread(piece.file.fileno(), piece.length, piece.offset)
     return bytes(piece)
@@ -130,7 +130,7 @@ async def test_what_is_in_memory_is_not_read(local: LocalStorage, monkeypatch: p
     for key, data in DATA.items():
         await put(local, key, data)
     extents = Extents([Extent(A, 5, 3_000_000), Extent(B, 0, 2000), Extent(B, 3000, 2000)])
-    kinds = [type(piece) async for piece in slices(local, local.files, extents)]
+    kinds = [type(piece) async for piece in unread(local, extents)]
     assert set(kinds[:-1]) == {Slice}
     assert kinds[-1] is memoryview
     preadv = os.preadv
@@ -141,7 +141,7 @@ async def test_what_is_in_memory_is_not_read(local: LocalStorage, monkeypatch: p
         return preadv(descriptor, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", cold)
-    pieces = [piece async for piece in slices(local, local.files, extents)]
+    pieces = [piece async for piece in unread(local, extents)]
     assert {type(piece) for piece in pieces[:2]} == {Slice, memoryview}
     assert all(len(piece) <= local.pieces.largest for piece in pieces if isinstance(piece, memoryview))
     assert b"".join(map(whole, pieces)) == bytes_of(extents)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,15 +18,18 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.extent import Extents
+from app.storage.at_hand import AtHand
 from app.storage.local import LocalStorage
 from app.storage.local_files import OpenFiles
 from app.web import again, connection
 from app.web.again import Again, Known
 from app.web.asked import Asked
+from app.web.pour import Pour, Read
 from tests import make, make_video
+from tests.make_video import Clip
 from tests.web import doors
 from tests.web.doors import Archive
-from tests.web.players import playable, player, whole
+from tests.web.players import Player, playable, player, whole
 
 MIB = 1 << 20
 OF_EACH = {"content-length", "content-range", "date", "x-request-id"}
@@ -48,6 +53,26 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
     monkeypatch.setattr(Again, "known", known)
     return told
+
+
+CLIPS = {
+    "units, long and short": Clip(width=1280, height=720, kilobits=20_000, gop=48),
+    "short units": Clip(width=640, height=360, kilobits=4000),
+}
+
+
+@pytest.fixture(scope="module", params=["mp4", *CLIPS])
+def any_video(
+    request: pytest.FixtureRequest, archive: Archive, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """One whose bytes lie as they are served, and ones of which lengths are laid in."""
+    if request.param == "mp4":
+        url: str = request.getfixturevalue("video")
+        return url
+    clip, folder = CLIPS[request.param], tmp_path_factory.mktemp("units")
+    times = 9 * MIB // make_video.stream(folder / "unit", clip).stat().st_size
+    made = make_video.instance(folder / "video.dcm", clip, "annexb", times=times)
+    return playable(archive, made.path.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +114,12 @@ def test_the_next_range_is_known_and_answered_like_the_first(video: str, seen: S
 @pytest.mark.parametrize("slow", [False, True], ids=["at once", "a small window"])
 @pytest.mark.parametrize("unread", [True, False], ids=["by the kernel", "read"])
 def test_random_ranges_equal_the_whole(
-    video: str, seen: Seen, *, slow: bool, unread: bool, monkeypatch: pytest.MonkeyPatch
+    any_video: str, seen: Seen, *, slow: bool, unread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the kernel takes all of it at once, some of it, or never sees a file, as with an object store."""
     if not unread:
         monkeypatch.setattr(LocalStorage, "files", None)
+    video = any_video
     data, random = whole(video), Random(7)
     with player(video, slow=slow) as viewer:
         viewer.get(video, 0, 1)
@@ -105,8 +131,8 @@ def test_random_ranges_equal_the_whole(
     assert seen.known == [False] + [True] * 40
 
 
-def test_a_viewer_who_rests_gets_all_of_it(video: str, seen: Seen) -> None:
-    data = whole(video)
+def test_a_viewer_who_rests_gets_all_of_it(any_video: str, seen: Seen) -> None:
+    data = whole(video := any_video)
     with player(video, slow=True) as viewer:
         viewer.get(video, 0, 1)
         viewer._client.sendall(viewer.asks(video, 1, 5 * MIB))
@@ -116,8 +142,8 @@ def test_a_viewer_who_rests_gets_all_of_it(video: str, seen: Seen) -> None:
     assert seen.known == [False, True, True]
 
 
-def test_one_who_leaves_in_the_midst_harms_nobody(video: str, seen: Seen) -> None:
-    data = whole(video)
+def test_one_who_leaves_in_the_midst_harms_nobody(any_video: str, seen: Seen) -> None:
+    data = whole(video := any_video)
     for _ in range(3):
         with player(video, slow=True) as viewer:
             viewer.get(video, 0, 1)
@@ -127,9 +153,9 @@ def test_one_who_leaves_in_the_midst_harms_nobody(video: str, seen: Seen) -> Non
         assert viewer.get(video, 7, 1007).body == data[7:1007]
 
 
-def test_requests_one_behind_the_other_are_answered_in_turn(video: str, seen: Seen) -> None:
+def test_requests_one_behind_the_other_are_answered_in_turn(any_video: str, seen: Seen) -> None:
     """While a known one is under way, in one packet with it, or before it came."""
-    data = whole(video)
+    data = whole(video := any_video)
     with player(video, slow=True) as viewer:
         viewer.get(video, 0, 1)
         viewer._client.sendall(viewer.asks(video, 0, 4 * MIB))
@@ -189,6 +215,93 @@ def test_bulk_data_and_instances_are_known_too(archive: Archive, seen: Seen) -> 
                 whole(bulk, "application/octet-stream")[100:5000],
             )
     assert seen.known == [False, False, True, True]
+
+
+# What goes wrong on the way
+
+
+def under_way(archive: Archive) -> float:
+    """Requests that are being answered, this one among them."""
+    lines = doors.get(f"{archive.url}/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith("reelweb_requests_in_flight"))
+
+
+def taken(client: socket) -> int:
+    """How many bytes come before the connection ends."""
+    size = 0
+    with suppress(ConnectionError):
+        while piece := client.recv(1 << 20):
+            size += len(piece)
+    return size
+
+
+@pytest.fixture
+def stalled(any_video: str, seen: Seen) -> Iterator[Player]:
+    """Who asks for all of a known video, and takes nothing of it."""
+    with player(any_video, slow=True) as viewer:
+        viewer.get(any_video, 0, 1)
+        viewer._client.sendall(viewer.asks(any_video, 0, 8 * MIB))
+        time.sleep(0.2)
+        assert seen.known == [False, True]
+        yield viewer
+
+
+def test_who_takes_nothing_is_in_flight_and_not_waited_for_for_ever(
+    archive: Archive, any_video: str, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = Pour.rest
+
+    async def hasty(self: Pour, read: Read, _stall_s: float) -> None:
+        await rest(self, read, 1.0)
+
+    monkeypatch.setattr(Pour, "rest", hasty)
+    with player(any_video, slow=True) as viewer:
+        viewer.get(any_video, 0, 1)
+        before = under_way(archive)
+        viewer._client.sendall(viewer.asks(any_video, 0, 8 * MIB))
+        time.sleep(0.3)
+        assert under_way(archive) == before + 1
+        time.sleep(1.2)
+        assert under_way(archive) == before
+        assert 0 < taken(viewer._client) < 8 * MIB
+
+
+def test_a_file_that_is_cut_ends_the_connection(archive: Archive, clip: Callable[..., bytes]) -> None:
+    """Whether the kernel sends it or it is read."""
+    for container in ("mp4", "annexb"):
+        url = playable(archive, clip(container=container, times=60))
+        size = len(whole(url))
+        (key,) = archive.column("select object_key from instance order by id desc limit 1")
+        with player(url) as viewer:
+            viewer.get(url, 0, 1)
+            os.truncate(archive.folder / "storage" / key, size // 2)
+            viewer._client.sendall(viewer.asks(url, size // 4, size))
+            assert taken(viewer._client) < size - size // 4
+
+
+def test_a_failure_that_nobody_foresaw_ends_the_connection_too(
+    any_video: str, stalled: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(AtHand, "pieces", broken)
+    assert 0 < taken(stalled._client) < 8 * MIB
+
+
+def test_a_stop_lets_what_is_known_end(empty: str, tmp_path: Path, clip: Callable[..., bytes]) -> None:
+    with ExitStack() as stack, ThreadPoolExecutor() as thread:
+        archive = stack.enter_context(doors.serving(empty, tmp_path / "data"))
+        url = playable(archive, clip(clip=Clip(width=1280, height=720, kilobits=20_000), times=2))
+        data = whole(url)
+        with player(url, slow=True) as viewer:
+            viewer.get(url, 0, 1)
+            viewer._client.sendall(viewer.asks(url, 0, len(data)))
+            time.sleep(0.2)
+            answer = thread.submit(viewer.take, 0.01)
+            stack.close()
+            assert answer.result(20).body == data
+            assert viewer._client.recv(1) == b""
 
 
 # As long as it is true

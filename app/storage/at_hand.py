@@ -1,0 +1,84 @@
+"""What of a stream is in memory, for who sends it at once: nothing waits, and what can be sent as it lies is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from app import units
+from app.extent import Extent, Extents, Part, Prefixed, Units
+from app.storage.protocol import Files, Piece, Slice, Storage
+from app.storage.stream import PAGES
+from app.units import Page, Run
+
+_PLACES: Final = 8  # in which a piece may lie: more of them are quicker read together, and take their time
+_RUN: Final = 256 << 10  # of units: what was read of it is still in the processor's cache when it is sent
+
+
+class AtHand:
+    """Finds what is in memory; to be used on one thread."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._buffer = memoryview(bytearray(3 * _RUN))
+
+    def pieces(self, extents: Extents, start: int, stop: int) -> Iterator[Piece | None]:
+        """These bytes in order, None where they have to be waited for; a view holds until the next piece is taken."""
+        files = self._storage.files
+        if files is None:
+            yield None
+            return
+        for part in _few(extents, start, stop):
+            if isinstance(part, Prefixed):
+                yield from self._units(files, part)
+            else:
+                yield _slice(files, part)
+
+    def _units(self, files: Files, part: Prefixed) -> Iterator[Piece | None]:
+        while part.length:
+            number, length = units.page_of(part)
+            page = _page(files, part.units, number)
+            if page is None:
+                yield None
+                return
+            stream = part.units.stream
+            for piece in page.cut(part.offset, length, _RUN):
+                if isinstance(piece, bytes):
+                    yield piece
+                elif isinstance(piece, range):
+                    yield from (_slice(files, one) for one in _few(stream, piece.start, piece.stop))
+                else:
+                    yield self._laid(files, page, piece, _few(stream, piece.start, piece.stop))
+            part = part.part(length, part.length - length)
+
+    def _laid(self, files: Files, page: Page, run: Run, parts: Iterable[Part | None]) -> Piece | None:
+        at = 0
+        for part in parts:
+            if not isinstance(part, Extent) or not files.fill(
+                self._buffer[at : at + part.length], part.key, part.offset
+            ):
+                return None
+            at += part.length
+        return page.laid(run, self._buffer[:at])
+
+
+def _few(extents: Extents, start: int, stop: int) -> Sequence[Part | None]:
+    """Where these bytes lie; None where that is in too many places."""
+    parts = list(islice(extents.between(start, stop), _PLACES + 1))
+    return parts if len(parts) <= _PLACES else (None,)
+
+
+def _slice(files: Files, part: Part | None) -> Slice | None:
+    if not isinstance(part, Extent):
+        return None
+    file = files.at_hand(part.key, part.offset, part.length)
+    return Slice(file, part.offset, part.length) if file else None
+
+
+def _page(files: Files, table: Units, number: int) -> Page | None:
+    rows = units.rows_of(table, number)
+    if page := PAGES.get(rows):
+        return page
+    found = memoryview(bytearray(rows.length))
+    return PAGES.put(rows, Page(table, number, found)) if files.fill(found, rows.key, rows.offset) else None
