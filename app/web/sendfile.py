@@ -61,19 +61,24 @@ class Wire:
         return self._flow.write_paused
 
     def head(self, head: bytes) -> None:
-        """Send it with what comes next, or give it to the transport."""
+        """Send it with what comes next, or give it to the transport; raises ConnectionResetError."""
         sent = self._take(head, more=True)
         if sent < len(head):
             self._transport.write(head[sent:])
 
     def give(self, piece: Piece, *, more: bool) -> int:
-        """How much of it is on its way, not all when the kernel takes no more; 0 where a file has no such bytes."""
+        """How much of it is on its way, not all when the kernel takes no more; 0 where a file has no such bytes.
+
+        Raises ConnectionResetError: a transport that closes takes all that it is given, and throws it away.
+        """
         taken = self._take(piece, more=more)
         return taken if taken == len(piece) else taken + self._nudge(piece[taken : taken + NUDGE])
 
     def _take(self, piece: Piece, *, more: bool) -> int:
         """How much of it the kernel took; the transport meets a client that is gone."""
-        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        if self._transport.get_write_buffer_size():
             return 0
         try:
             if isinstance(piece, Slice):
@@ -190,8 +195,6 @@ class Answer:
         """A file at the client's pace."""
         turn = 0
         while piece:
-            if self._cycle.transport.is_closing():
-                raise ConnectionResetError
             given = self._wire.give(piece[:TURN], more=len(piece) > TURN)
             if not given:
                 raise Unavailable(SHORTER)

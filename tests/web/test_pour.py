@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from struct import pack
 from typing import Any, cast
 
 import pytest
@@ -128,6 +129,23 @@ def test_who_is_gone_or_takes_nothing_is_left(run: Run) -> None:
         client.close()
         with pytest.raises(ConnectionError):
             await pour.rest(partial(unread, storage), 10.0)
+
+    run(work)
+
+
+def test_to_who_has_just_left_nothing_is_sent(run: Run) -> None:
+    """The transport would take it all, four kibibytes at a time, and all that time serve nobody else."""
+
+    async def work(storage: LocalStorage, extents: Extents, whole: bytes) -> None:
+        for wait_s in (0.0, 0.05):
+            client, side = await connected()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+            client.close()
+            await asyncio.sleep(wait_s)
+            pour = poured(storage, extents, side, (200_000, len(whole)))
+            with pytest.raises(ConnectionError):
+                await pour.rest(partial(unread, storage), 10.0)
+            assert pour.size < 1 << 20
 
     run(work)
 
