@@ -34,6 +34,8 @@ LINGER_S: Final = 2.0  # in which who sends what is no HTTP can read that
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
 HELD: Final = 2 << 10
+# Of a request's body; the parser looks at the last one only.
+_CODINGS: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])
 
 _log = structlog.get_logger("reelweb.connection")
 
@@ -59,7 +61,14 @@ class Protocol(HttpToolsProtocol):
     def _await_header(self) -> None:
         """A header that is too long or too slow ends its connection, before anybody is asked who they are."""
         self._header_bytes: int | None = 0
-        self._deadline = self.loop.call_later(HEADER_S, self.transport.abort)
+        self._deadline = self.loop.call_later(HEADER_S, self._header_late)
+
+    def _header_late(self) -> None:
+        """Who asked ahead is not to blame while we do not read."""
+        if self.flow.read_paused:
+            self._deadline = self.loop.call_later(HEADER_S, self._header_late)
+        else:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what is known; count what comes until a header is complete."""
@@ -211,7 +220,9 @@ class Protocol(HttpToolsProtocol):
             self._deadline.cancel()
 
     def on_headers_complete(self) -> None:
-        """The rest is a body, which has bounds of its own."""
+        """The rest is a body, which has bounds of its own; in a coding that nobody takes off again it is refused."""
+        if [value.lower() for name, value in self.headers if name == b"transfer-encoding"] not in _CODINGS:
+            raise httptools.HttpParserError
         self._header_over()
         self._unparsed = upgrades.framing(self.headers) if self.parser.should_upgrade() else []
         super().on_headers_complete()

@@ -122,6 +122,10 @@ NO_HTTP = {
     "two lengths": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
     "two framings": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n",
+    "a coding before the chunks": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/dicom\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a coding apart": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n"
+    b"Content-Type: application/dicom\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "broken chunks": b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
     b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
 }
@@ -170,6 +174,21 @@ def test_an_answer_under_way_outlives_the_time_of_a_header(
         time.sleep(0.6)
         answer = begun + b"".join(iter(lambda: client.recv(1 << 20), b""))
     assert answer.partition(b"\r\n\r\n")[2] == pixels
+
+
+def test_who_asks_far_ahead_is_not_late(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first answer is sent nobody reads the rest of the third request."""
+    pixels = bytes(range(256)) * 65_536
+    (url,) = doors.stored(archive.root, make.instance(Rows=4096, Columns=2048, PixelData=pixels))
+    monkeypatch.setattr(connection, "HEADER_S", 0.3)
+    request = f"GET {urlsplit(url).path}/bulkdata/7FE00010 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with opened(archive.url) as client:
+        client.sendall(request + asked + NEXT[:20])
+        time.sleep(1)
+        client.sendall(NEXT[20:])
+        answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200"] * 3
 
 
 def test_a_header_behind_a_long_body_is_not_long(server: str) -> None:
