@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -32,6 +32,15 @@ class Pieces:
     together: int
     ahead: bool
     streams: int = 0
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """One more stream, while the block lasts."""
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
 
     @property
     def largest(self) -> int:

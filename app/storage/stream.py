@@ -33,29 +33,28 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
     """
     turn = 0
     ahead: asyncio.Task[memoryview] | None = None
-    storage.pieces.streams += 1
     try:
-        runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
-        while True:
-            if ahead:
-                buffer, ahead = await ahead, None
-            elif run := runs.next(pace.piece):
-                buffer = await reader.read(run)
-            else:
-                return
-            if pace.prompt and storage.pieces.ahead and (run := runs.next(pace.piece)):
-                ahead = asyncio.create_task(reader.read(run))
-            given = monotonic()
-            yield buffer
-            pace.taken(len(buffer), monotonic() - given)
-            turn += len(buffer)
-            if (
-                turn >= _TURN
-            ):  # bytes in memory and a fast client: nothing else would make room for the others
-                turn = 0
-                await asyncio.sleep(0)
+        with storage.pieces.shared():
+            runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
+            while True:
+                if ahead:
+                    buffer, ahead = await ahead, None
+                elif run := runs.next(pace.piece):
+                    buffer = await reader.read(run)
+                else:
+                    return
+                if pace.prompt and storage.pieces.ahead and (run := runs.next(pace.piece)):
+                    ahead = asyncio.create_task(reader.read(run))
+                given = monotonic()
+                yield buffer
+                pace.taken(len(buffer), monotonic() - given)
+                turn += len(buffer)
+                if (
+                    turn >= _TURN
+                ):  # bytes in memory and a fast client: nothing else would make room for the others
+                    turn = 0
+                    await asyncio.sleep(0)
     finally:
-        storage.pieces.streams -= 1
         if ahead:
             ahead.add_done_callback(_seen)
             ahead.cancel()
@@ -68,25 +67,26 @@ def unread(storage: Storage, extents: Extents) -> AsyncGenerator[Piece, None]:
 
 
 async def _slices(storage: Storage, files: Files, extents: Extents) -> AsyncGenerator[Piece, None]:
-    runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
-    turn, is_short = 0, extents.length <= _SHORT
-    while extent := runs.head:
-        # Nobody holds it, but what is in memory now is not for ever: who is slow with a long one is asked for again.
-        length = min(extent.length, _UNREAD * (storage.pieces.largest if is_short else pace.piece))
-        piece: Piece | None = None
-        if isinstance(extent, Extent) and length >= _LONG:
-            piece = await files.slice(extent.key, extent.offset, length)
-        if piece:
-            runs.advance(extent, length)
-        else:
-            piece = await reader.read(runs.next(pace.piece))
-        given, length = monotonic(), len(piece)
-        yield piece
-        pace.taken(length, monotonic() - given)
-        turn += length
-        if turn >= _TURN:
-            turn = 0
-            await asyncio.sleep(0)
+    with storage.pieces.shared():
+        runs, pace, reader = _Runs(extents), _Pace(storage.pieces, extents.length), _Reader(storage)
+        turn, is_short = 0, extents.length <= _SHORT
+        while extent := runs.head:
+            # Nobody holds it, but what is in memory now is not for ever: who is slow with a long one is asked for again.
+            length = min(extent.length, _UNREAD * (storage.pieces.largest if is_short else pace.piece))
+            piece: Piece | None = None
+            if isinstance(extent, Extent) and length >= _LONG:
+                piece = await files.slice(extent.key, extent.offset, length)
+            if piece:
+                runs.advance(extent, length)
+            else:
+                piece = await reader.read(runs.next(pace.piece))
+            given, length = monotonic(), len(piece)
+            yield piece
+            pace.taken(length, monotonic() - given)
+            turn += length
+            if turn >= _TURN:
+                turn = 0
+                await asyncio.sleep(0)
 
 
 class _Pace:

@@ -112,6 +112,14 @@ async def test_what_many_streams_hold_is_bounded(filled: Storage) -> None:
     for pieces in many:
         await pieces.aclose()
     assert filled.pieces.largest == 1 << 20
+    # Short ones are read also where they lie in memory.
+    short = Extents([Extent(A, at, 4000) for at in range(0, 3_000_000, 4001)])
+    others = [unread(filled, short) for _ in range(20)]
+    sizes = [len(await anext(pieces)) for pieces in others]
+    assert sizes[-1] <= max(filled.pieces.together // len(others), filled.pieces.smallest) < sizes[0]
+    for other in others:
+        await other.aclose()
+    assert filled.pieces.largest == 1 << 20
     assert max([len(piece) async for piece in stream(filled, extents)]) == 1 << 20
 
 
