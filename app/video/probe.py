@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from fractions import Fraction
 from operator import index as as_index
@@ -20,6 +21,7 @@ _REASONS: Final = {
 _SLOWEST: Final = 4 << 20  # bytes a second
 _SMALLEST: Final = 8  # bytes of the container that a sample takes at least
 _MOST_TOLD: Final = 64 << 10
+_RATE: Final = re.compile("-?[0-9]{1,10}(?:/[0-9]{1,10})?")
 _NUMBERS: Final = ("width", "height")
 _COUNTED: Final = ("samples", "keyframes", "duration_s", "ticks_per_s")
 
@@ -77,7 +79,11 @@ def samples(index: memoryview) -> Samples | None:
 def rate(description: Mapping[str, Any]) -> Fraction | None:
     """Pictures a second."""
     told = description.get("rate")
-    return Fraction(told) if told else None
+    if not told:
+        return None
+    if not _RATE.fullmatch(told):  # what a fraction may be made of otherwise takes for ever: 1e999999999
+        raise ValueError
+    return Fraction(told)
 
 
 def _believed(told: bytes) -> dict[str, Any]:

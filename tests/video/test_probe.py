@@ -113,6 +113,8 @@ async def test_the_index_of_a_transport_stream_leads_to_packets(tmp_path: Path) 
         b'{"samples": 1}\n' + bytes(SAMPLE.size),
         b'{"samples": "1", "keyframes": 1, "duration_s": 1.0, "ticks_per_s": 25}\n' + bytes(SAMPLE.size),
         b'{"samples": 2, "keyframes": 1, "duration_s": 1.0, "ticks_per_s": 25}\n' + bytes(SAMPLE.size),
+        b'{"samples": 1, "keyframes": 1, "duration_s": 1.0, "ticks_per_s": 25, "codec": "h264", "width": 1,'
+        b'"height": 1, "rate": "1e999999999"}\n' + bytes(SAMPLE.size),
     ],
 )
 def test_nonsense_of_a_child_is_no_index(said: bytes) -> None:
