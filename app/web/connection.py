@@ -150,7 +150,7 @@ class Protocol(HttpToolsProtocol):
         bounds = known and request.bounds(known.extents.length)
         if not known or not bounds:
             return False
-        seen = observe.Seen(observe.new_id(), HTTPStatus.PARTIAL_CONTENT)
+        seen = observe.Seen(observe.new_id(), int(HTTPStatus.PARTIAL_CONTENT))
         common = again.lines(chain(self.server_state.default_headers, observe.own(seen.request_id)))
         pour = memory.pour(known, bounds, self._wire, common)
         with suppress(Exception):  # the task meets it again, and tells

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import structlog
@@ -15,6 +16,7 @@ from app.upkeep.findings import Finding
 from tests import make
 from tests.web import doors
 from tests.web.doors import Archive
+from tests.web.players import player
 
 SECRETS = ("Geheim", "GEHEIM", "geheim", "19010203", "hush-id", "s3cret")
 
@@ -53,6 +55,18 @@ def test_one_line_for_each_request(archive: Archive, lines: list[dict[str, Any]]
     assert line["request_id"] == answer.headers["x-request-id"]
     assert line["bytes"] == len(answer.content)
     assert line["ms"] >= 0
+
+
+def test_a_range_that_is_known_has_a_line_as_the_first_one(url: str, lines: list[dict[str, Any]]) -> None:
+    """Once, and in the same words: to a terminal a number and its name are not the same."""
+    with player(url) as viewer:
+        ids = [viewer.get(url, 0, 9, Accept="application/dicom").headers["x-request-id"] for _ in range(3)]
+    told = until(lines, 3)
+    assert [line["request_id"] for line in told] == ids
+    assert [repr(line["status"]) for line in told] == ["206"] * 3
+    assert {(line["method"], line["path"], line["bytes"]) for line in told} == {
+        ("GET", urlsplit(url).path, 9)
+    }
 
 
 def until(lines: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
