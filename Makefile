@@ -59,8 +59,8 @@ fuzz: setup ## hostile bytes for the scanner and for the video's planners; finds
 	$(BIN)/python fuzz/video.py fuzz/corpus/video -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=20 -artifact_prefix=fuzz/
 
 pins: setup ## compile both requirement files anew
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group build -o requirements.txt
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group build -o requirements.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group dev -o requirements-dev.txt
 
 chaos: setup ## SIGKILL at random under load, 1000 rounds; goes on where it was: make chaos ROUNDS=200 CHAOS=/var/tmp/chaos
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),1000) --folder $(or $(CHAOS),/var/tmp/reelweb-chaos)

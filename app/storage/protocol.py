@@ -44,7 +44,7 @@ class Pieces:
 
     @property
     def largest(self) -> int:
-        """Of the pieces of one more stream."""
+        """Of the pieces of each stream, now."""
         share = self.together // ((2 if self.ahead else 1) * max(self.streams, 1))
         return max(self.smallest, min(self.most, share))
 

@@ -49,9 +49,8 @@ async def stream(storage: Storage, extents: Extents) -> AsyncGenerator[memoryvie
                 yield buffer
                 pace.taken(len(buffer), monotonic() - given)
                 turn += len(buffer)
-                if (
-                    turn >= _TURN
-                ):  # bytes in memory and a fast client: nothing else would make room for the others
+                # Bytes in memory and a fast client: nothing else would make room for the others.
+                if turn >= _TURN:
                     turn = 0
                     await asyncio.sleep(0)
     finally:

@@ -21,6 +21,7 @@ from prometheus_client import (
 from starlette.requests import Request
 from starlette.responses import Response
 
+_BOUNDS: Final = tuple(map(float, Histogram.DEFAULT_BUCKETS))
 WRITTEN_S: Final = 1.0  # how much older than an answer the figures of another process may be
 
 
@@ -36,10 +37,11 @@ class _Times(Histogram):
 
 
 REQUESTS = Counter("reelweb_requests", "Requests answered", ["method", "route", "status"])
-SECONDS = _Times("reelweb_request_seconds", "Seconds from the first to the last byte", ["route"])
+SECONDS = _Times(
+    "reelweb_request_seconds", "Seconds from the first to the last byte", ["route"], buckets=_BOUNDS
+)
 BYTES = Counter("reelweb_response_bytes", "Bytes of bodies sent", ["route"])
 IN_FLIGHT = Gauge("reelweb_requests_in_flight", "Requests being answered", multiprocess_mode="livesum")
-_BOUNDS: Final = tuple(map(float, Histogram.DEFAULT_BUCKETS))
 
 
 class _Kind:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import ConsoleMessage, Page, Request, expect
+from playwright.async_api import ConsoleMessage, Page, Request, Route, expect
 
 from app.settings import Settings
 from tests import browser, cluster, make, make_video
@@ -217,6 +217,30 @@ async def test_a_video_that_was_being_made_is_played(server: str, tmp_path: Path
         player = seen.page.locator("video")
         await expect(player).to_have_js_property("videoWidth", 320)
         assert await seen.page.locator(".nothing").count() == 0
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}], ids=["nothing", "a date"]
+)
+async def test_who_does_not_say_how_long_it_takes_is_not_asked_on_and_on(
+    server: str, tmp_path: Path, told: dict[str, str]
+) -> None:
+    """A proxy whose server is away, say."""
+    made = make_video.instance(tmp_path / "es.dcm", Clip(width=320, height=240))
+    await asyncio.to_thread(videos.playable, server, made.path)
+    asked = list[str]()
+    async with opened(server) as seen:
+
+        async def away(route: Route) -> None:
+            asked.append(route.request.url)
+            await route.fulfill(status=503, headers=told, body="")
+
+        await seen.page.route("**/rendered", away)
+        await seen.page.goto(f"{server}/#studies/{made.study_instance_uid}")
+        await seen.page.wait_for_timeout(3000)
+        assert 1 < len(asked) < 10
+        await seen.page.unroute("**/rendered")
+        await expect(seen.page.locator("video")).to_have_js_property("videoWidth", 320)
 
 
 async def test_more_is_shown_when_asked_for(server: str) -> None:

@@ -82,7 +82,7 @@ async def test_what_makes_something_else_true_is_told(
     before = await settled(listening)
     await act(listening, sql)
     async with asyncio.timeout(10):
-        while await certain(listening) == before:  # noqa: ASYNC110 - as above
+        while await certain(listening) == before:  # noqa: ASYNC110 - it is asked, and tells nobody
             await asyncio.sleep(0.01)
 
 
@@ -118,7 +118,7 @@ async def test_a_lost_connection_makes_all_uncertain(
         " where datname = current_database() and query ilike 'listen%'"
     )
     async with asyncio.timeout(10):
-        while listening.changes.count is not None:  # noqa: ASYNC110 - as above
+        while listening.changes.count is not None:  # noqa: ASYNC110 - it is asked, and tells nobody
             await asyncio.sleep(0.01)
     assert await certain(listening) > before
 

@@ -13,7 +13,7 @@ from app.video.inside.stream import Stream, tell
 if TYPE_CHECKING:
     import av
 
-_FIRST: Final = 64  # packets
+FIRST: Final = 64  # packets in which a picture is decoded
 _WIDEST: Final = 0xFFFFFFFF
 _UNKNOWN: Final = (1 << 63) - 1
 
@@ -35,7 +35,7 @@ class Index:
 
     def add(self, packet: av.Packet[Any]) -> None:
         """The next one, its times set (timing.py)."""
-        if self.count < _FIRST:
+        if self.count < FIRST:
             self.first.append(packet)
         shown, decoded, at = packet.pts, packet.dts, packet.pos
         assert shown is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import av
 
-from app.video.inside.index import Index
+from app.video.inside.index import FIRST, Index
 from app.video.inside.stream import VIDEO, Source, conclude, give, opened
 from app.video.inside.timing import timed
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _GIVEN: Final = 4096  # samples at a time
-_LOOKED_AT: Final = 64  # packets in which a picture is decoded
 _BARE: Final = frozenset({"h264", "hevc", "mpegvideo"})
 
 
@@ -41,7 +40,7 @@ def look(stored: Source) -> None:
     """The description alone."""
     with opened(stored, VIDEO | {"aac"}) as (_, source, video):
         told = about(source, video)
-        told |= seen(video, islice(source.demux(video), _LOOKED_AT))
+        told |= seen(video, islice(source.demux(video), FIRST))
     conclude(json.dumps(told).encode())
 
 

@@ -145,7 +145,8 @@ function video(url, label) {
     const answer = await fetch(`${url}/rendered`, { headers: { Accept: 'video/mp4', Range: 'bytes=0-0' } });
     if (answer.status === 503 || (answer.ok && !wasThere)) {
       wasThere = answer.ok;
-      setTimeout(() => player.load(), 1000 * Number(answer.headers.get('Retry-After') ?? 0));
+      const wait = answer.ok ? 0 : Number(answer.headers.get('Retry-After')) || 2; // a proxy's 503 may not say, or say a date
+      setTimeout(() => player.load(), 1000 * wait);
       return;
     }
     const type = answer.headers.get('Content-Type');
