@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx
 import pydicom
 from pydicom.dataset import Dataset
 
+from app.index.changes import Changes
 from app.settings import Settings
 from tests import make
 from tests.running import running
@@ -51,6 +55,8 @@ class Archive:
     url: str
     folder: Path
     dsn: str
+    heard: list[object]
+    """What came with the changes that the server heard of."""
 
     @property
     def root(self) -> str:
@@ -66,6 +72,14 @@ class Archive:
         """The first column of a statement's rows."""
         return asyncio.run(_column(self.dsn, statement))
 
+    def hears(self) -> None:
+        """Wait until the server has heard of every change that was committed before: NOTIFY keeps their order."""
+        token, ends = uuid4().hex, time.monotonic() + 30
+        self.column(f"select pg_notify('archive_changed', '{token}')")
+        while token not in self.heard:
+            assert time.monotonic() < ends, "the server hears of nothing"
+            time.sleep(0.01)
+
 
 async def _column(dsn: str, statement: str) -> list[Any]:
     connection = await asyncpg.connect(dsn)
@@ -78,8 +92,17 @@ async def _column(dsn: str, statement: str) -> list[Any]:
 @contextmanager
 def serving(dsn: str, folder: Path, **settings: Any) -> Iterator[Archive]:
     """A server with these settings while the block lasts."""
-    with running(Settings(database_url=dsn, data_dir=folder, **settings)) as url:
-        yield Archive(url, folder, dsn)
+    heard, happened = list[object](), Changes.happened
+
+    def hear(self: Changes, *told: object) -> None:
+        happened(self, *told)
+        heard.extend(told[3:])
+
+    with (
+        patch.object(Changes, "happened", hear),
+        running(Settings(database_url=dsn, data_dir=folder, **settings)) as url,
+    ):
+        yield Archive(url, folder, dsn, heard)
 
 
 def store(root: str, *instances: bytes, study: str = "", **headers: str) -> httpx.Response:

@@ -29,13 +29,17 @@ def playable(archive: Archive, data: bytes) -> str:
     ends = time.monotonic() + 60
     while doors.head(url, headers={"Accept": "video/mp4"}).status_code != 200 and time.monotonic() < ends:
         time.sleep(0.1)
-    while (
-        archive.column("select count(*) from rendition where state in ('queued', 'running')") != [0]
-        and time.monotonic() < ends
-    ):
-        time.sleep(0.1)
-    time.sleep(0.2)  # the last change is heard of
+    settled(archive)
     return url
+
+
+def settled(archive: Archive) -> None:
+    """Wait until all that was stored is made ready, and the server has heard of it."""
+    ends = time.monotonic() + 60
+    while archive.column("select count(*) from rendition where state in ('queued', 'running')") != [0]:
+        assert time.monotonic() < ends, "a rendition is never made"
+        time.sleep(0.1)
+    archive.hears()
 
 
 class Player:

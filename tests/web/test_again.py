@@ -29,7 +29,7 @@ from tests import make, make_video
 from tests.make_video import Clip
 from tests.web import doors
 from tests.web.doors import Archive
-from tests.web.players import Player, playable, player, whole
+from tests.web.players import Player, playable, player, settled, whole
 
 MIB = 1 << 20
 OF_EACH = {"content-length", "content-range", "date", "x-request-id"}
@@ -43,7 +43,8 @@ class Seen:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+def seen(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    settled(archive)  # what an earlier test stored is made ready
     told, look = Seen(), Again.known
 
     def known(self: Again, request: Asked) -> Known | None:
@@ -285,7 +286,7 @@ def test_a_failure_that_nobody_foresaw_ends_the_connection_too(
     def broken(*_: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr(AtHand, "pieces", broken)
+    monkeypatch.setattr(Pour, "_give", broken)  # whether it is sent as it lies or read
     assert 0 < taken(stalled._client) < 8 * MIB
 
 
@@ -331,7 +332,7 @@ def test_a_rendition_that_went_is_not_played_from_memory(
     with player(url) as viewer:
         assert [viewer.get(url, 0, 9).status for _ in range(2)] == [206] * 2
         archive.column("delete from rendition where kind = 'mp4' returning id")
-        time.sleep(0.3)
+        archive.hears()
         seen.known.clear()
         viewer.get(url, 0, 9)
         assert seen.known == [False]
@@ -339,11 +340,11 @@ def test_a_rendition_that_went_is_not_played_from_memory(
 
 def test_nothing_is_known_for_long(video: str, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that tells of changes may be cut without anybody noticing."""
-    monkeypatch.setattr(again, "LASTS_S", 1.5)  # two requests on a busy machine take less
     with player(video) as viewer:
         viewer.get(video, 0, 9)
+        monkeypatch.setattr(again, "monotonic", lambda: time.monotonic() + again.LASTS_S - 5)
         viewer.get(video, 0, 9)
-        time.sleep(1.6)
+        monkeypatch.setattr(again, "monotonic", lambda: time.monotonic() + again.LASTS_S)
         viewer.get(video, 0, 9)
     assert seen.known == [False, True, False]
 
