@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from app.web.problems import problem
 
 log = structlog.get_logger("reelweb.request")
 
+ID = b"x-request-id"  # alone of the fields that every answer has it is another one each time
 CLIENT_GONE = 499  # in log and metrics only: nobody is there to hear it
 # UIDs and frames; tags and items. Atomic: digits can be read both ways, and no address shall be slow.
 _NUMBERS = re.compile(r"[0-9.,]++|(?>[0-9A-Fa-f]{8}|[0-9]{1,7})(?:/(?>[0-9A-Fa-f]{8}|[0-9]{1,7}))*+")
@@ -107,7 +109,7 @@ class Seen:
 
 def own(request_id: str) -> Sequence[tuple[bytes, bytes]]:
     """The header fields that every answer has; what strangers stored is not what a browser takes it for."""
-    return (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")
+    return (ID, request_id.encode()), (b"x-content-type-options", b"nosniff")
 
 
 def new_id() -> str:
@@ -135,15 +137,17 @@ def tell(label: Label, seen: Seen) -> None:
     """It is over: into the figures, and into the log."""
     seconds = time.perf_counter() - seen.began
     figures.add(label.method, label.route, seen.status or 0, seconds, seen.size)
-    log.info(
-        "request",
-        request_id=seen.request_id,
-        method=label.method,
-        path=label.path,
-        status=seen.status,
-        bytes=seen.size,
-        ms=round(seconds * 1000, 1),
-    )
+    bound = log.bind()  # as `log.info` would each time: a line that nobody wants is not even put together
+    if bound.is_enabled_for(logging.INFO):
+        bound.info(
+            "request",
+            request_id=seen.request_id,
+            method=label.method,
+            path=label.path,
+            status=seen.status,
+            bytes=seen.size,
+            ms=round(seconds * 1000, 1),
+        )
 
 
 def failed(request_id: str, error: Exception) -> None:
