@@ -69,6 +69,14 @@ class Extents:
         """The bytes from `start` up to `stop`, clamped to the stream: O(log n) and what is taken."""
         return Extents(self.between(max(start, 0), min(stop, self.length)))
 
+    def within(self, start: int, stop: int) -> tuple[Extent | Prefixed, int] | None:
+        """The one part in which all of these bytes lie, behind how many of its own; None where no part is known to."""
+        at = bisect_right(self._ends, start)
+        if at == len(self._ends) or self._ends[at] < stop:
+            return None
+        part = self._extents[at]
+        return part, part.length - (self._ends[at] - start)
+
     def between(self, start: int, stop: int) -> Iterator[Extent | Prefixed]:
         """Its parts from `start` up to `stop`, which lie in it."""
         at = bisect_right(self._ends, start)

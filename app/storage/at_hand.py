@@ -12,7 +12,8 @@ from app.storage.protocol import Files, Piece, Slice, Storage
 from app.storage.stream import PAGES
 from app.units import Page, Run
 
-_PLACES: Final = 8  # in which a piece may lie: more of them are quicker read together, and take their time
+_RANGE: Final = 1 << 20  # that is looked for at a time
+_PLACES: Final = 8  # in which it may lie: more of them are quicker read together, and take their time
 _RUN: Final = 256 << 10  # of units: what was read of it is still in the processor's cache when it is sent
 
 
@@ -23,17 +24,23 @@ class AtHand:
         self._storage = storage
         self._buffer = memoryview(bytearray(3 * _RUN))
 
-    def pieces(self, extents: Extents, start: int, stop: int) -> Iterator[Piece | None]:
+    def pieces(self, extents: Extents, start: int, stop: int) -> Iterable[Piece | None]:
         """These bytes in order, None where they have to be waited for; a view holds until the next piece is taken."""
         files = self._storage.files
         if files is None:
-            yield None
-            return
-        for part in _few(extents, start, stop):
-            if isinstance(part, Prefixed):
-                yield from self._units(files, part)
-            else:
-                yield _slice(files, part)
+            return (None,)
+        part, skip = extents.within(start, stop) or (None, 0)
+        if isinstance(part, Extent):  # as most of what is asked for
+            return (_slice(files, part.key, part.offset + skip, stop - start),)
+        return self._pieces(files, extents, start, stop)
+
+    def _pieces(self, files: Files, extents: Extents, start: int, stop: int) -> Iterator[Piece | None]:
+        for begin in range(start, stop, _RANGE):
+            for part in _few(extents, begin, min(stop, begin + _RANGE)):
+                if isinstance(part, Prefixed):
+                    yield from self._units(files, part)
+                else:
+                    yield _lies(files, part)
 
     def _units(self, files: Files, part: Prefixed) -> Iterator[Piece | None]:
         while part.length:
@@ -47,7 +54,7 @@ class AtHand:
                 if isinstance(piece, bytes):
                     yield piece
                 elif isinstance(piece, range):
-                    yield from (_slice(files, one) for one in _few(stream, piece.start, piece.stop))
+                    yield from (_lies(files, one) for one in _few(stream, piece.start, piece.stop))
                 else:
                     yield self._laid(files, page, piece, _few(stream, piece.start, piece.stop))
             part = part.part(length, part.length - length)
@@ -69,11 +76,13 @@ def _few(extents: Extents, start: int, stop: int) -> Sequence[Part | None]:
     return parts if len(parts) <= _PLACES else (None,)
 
 
-def _slice(files: Files, part: Part | None) -> Slice | None:
-    if not isinstance(part, Extent):
-        return None
-    file = files.at_hand(part.key, part.offset, part.length)
-    return Slice(file, part.offset, part.length) if file else None
+def _lies(files: Files, part: Part | None) -> Slice | None:
+    return _slice(files, part.key, part.offset, part.length) if isinstance(part, Extent) else None
+
+
+def _slice(files: Files, key: str, offset: int, length: int) -> Slice | None:
+    file = files.at_hand(key, offset, length)
+    return Slice(file, offset, length) if file else None
 
 
 def _page(files: Files, table: Units, number: int) -> Page | None:

@@ -7,7 +7,7 @@ next range costs a look into a table, and not a walk through the whole house.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 LASTS_S: Final = 10.0  # a connection that is cut so that nobody notices tells of no change
 MOST: Final = 4096  # requests that are known again
 PIECES: Final = 200_000  # of their representations together: a stream of many fragments is not shared
-_OF_EACH: Final = frozenset({b"content-length", b"content-range", *(name for name, _ in observe.own(""))})
+_OF_EACH: Final = frozenset({b"content-length", b"content-range", observe.ID})
+_HEAD: Final = (
+    b"HTTP/1.1 206 Partial Content\r\n%b%b%b: %b\r\n"
+    b"content-length: %d\r\ncontent-range: bytes %d-%d/%d\r\n\r\n"
+)
 _MORE_THAN_A_HEAD: Final = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 
 
@@ -48,13 +52,10 @@ class Known:
     since: int
     ends: float
 
-    def head(self, start: int, stop: int, common: bytes) -> bytes:
-        """The whole head of a range; `common` are the lines that every answer has."""
-        of_each = common, self.lines, stop - start, start, stop - 1, self.extents.length
-        return (
-            b"HTTP/1.1 206 Partial Content\r\n%b%bcontent-length: %d\r\ncontent-range: bytes %d-%d/%d\r\n\r\n"
-            % of_each
-        )
+    def head(self, start: int, stop: int, common: bytes, request_id: str) -> bytes:
+        """The whole head of a range; `common` are the lines that the server adds to every answer."""
+        of_each = observe.ID, request_id.encode(), stop - start, start, stop - 1, self.extents.length
+        return _HEAD % (common, self.lines, *of_each)
 
 
 def lines(headers: Iterable[Header]) -> bytes:
@@ -69,6 +70,8 @@ class Again:
         self._changes, self._storage, self._stall_s = changes, storage, stall_s
         self._known = Kept[Question, Known](PIECES, MOST)
         self._at_hand = AtHand(storage)
+        self._fields: Sequence[Header] = ()
+        self._lines = b""
 
     def asked(self, peer: object, data: bytes) -> Asked | None:
         """What `data` asks for, if it is a request that can be known again, now or the next time."""
@@ -96,9 +99,15 @@ class Again:
         known = Known(request.representation, lasting, lines(lasting), label, request.since, now + LASTS_S)
         self._known.put(request.question, known, 1 + request.representation.held)
 
-    def pour(self, known: Known, bounds: tuple[int, int], wire: Wire, common: bytes) -> Pour:
-        """The answer for these bytes; `common` are the lines that every answer has."""
-        return Pour(wire, self._at_hand, known.extents, bounds, known.head(*bounds, common))
+    def common(self, fields: Sequence[Header]) -> bytes:
+        """As lines, what the server adds to every answer: its date among them, for which it makes a new list."""
+        if fields is not self._fields:
+            self._fields, self._lines = fields, lines(fields)
+        return self._lines
+
+    def pour(self, known: Known, bounds: tuple[int, int], wire: Wire, head: bytes) -> Pour:
+        """The answer for these bytes."""
+        return Pour(wire, self._at_hand, known.extents, bounds, head)
 
     async def rest(self, pour: Pour) -> None:
         """Send what is left of it; raises what `Pour.rest` raises."""

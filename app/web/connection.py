@@ -7,9 +7,7 @@ What uvicorn's protocol does not do: it shows the application its transport (cli
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from http import HTTPStatus
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import httptools
@@ -34,6 +32,7 @@ LINGER_S: Final = 2.0  # in which who sends what is no HTTP can read that
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
 HELD: Final = 2 << 10
+_PARTIAL: Final = int(HTTPStatus.PARTIAL_CONTENT)
 # Of a request's body; the parser looks at the last one only.
 _CODINGS: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])
 
@@ -142,7 +141,7 @@ class Protocol(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         """What comes now is the beginning of a request."""
         is_over = self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
-        return is_over and not self._header_bytes and not self.transport.is_closing()
+        return is_over and not self._header_bytes
 
     def _answer_again(self, memory: Again, request: Asked, data: bytes) -> bool:
         """Whether the request is known; what the kernel takes of its bytes at once is sent, a task sends the rest."""
@@ -150,12 +149,14 @@ class Protocol(HttpToolsProtocol):
         bounds = known and request.bounds(known.extents.length)
         if not known or not bounds:
             return False
-        seen = observe.Seen(observe.new_id(), int(HTTPStatus.PARTIAL_CONTENT))
-        common = again.lines(chain(self.server_state.default_headers, observe.own(seen.request_id)))
-        pour = memory.pour(known, bounds, self._wire, common)
-        with suppress(Exception):  # the task meets it again, and tells
-            pour.turn()
-        if pour.is_over:
+        seen = observe.Seen(observe.new_id(), _PARTIAL)
+        common = memory.common(self.server_state.default_headers)
+        pour = memory.pour(known, bounds, self._wire, known.head(*bounds, common, seen.request_id))
+        try:
+            is_over = pour.turn() and pour.is_over
+        except Exception:  # noqa: BLE001 - the task meets it again, and tells
+            is_over = False
+        if is_over:
             self._sent(pour, known.label, seen)
         else:
             self._unset_keepalive_if_required()

@@ -45,15 +45,18 @@ class Pour:
         """All was sent."""
         return self._at == self._stop
 
-    def turn(self) -> bool:
+    def turn(self, most: int = AT_ONCE) -> bool:
         """Give the kernel what it takes of what is in memory; False where the next bytes have to be waited for."""
-        ends = min(self._stop, self._at + AT_ONCE)
+        ends = min(self._stop, self._at + most)
         while self._at < ends and not self._wire.is_held:
-            for piece in self._at_hand.pieces(self._extents, self._at, min(ends, self._at + TURN)):
-                given = self._give(piece) if piece else 0
-                if not piece or not given:
+            for piece in self._at_hand.pieces(self._extents, self._at, ends):
+                if piece is None:
                     return False
-                if given < len(piece):
+                length = len(piece)
+                given = self._give(piece, length)
+                if not given:
+                    return False
+                if given < length:
                     break
         return True
 
@@ -64,7 +67,7 @@ class Pour:
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(stall_s) as stall:
-            while self.turn():
+            while self.turn(TURN):  # it takes no more than that: looking for more would be in vain
                 if self.is_over:
                     return
                 await self._wire.until_free()
@@ -75,16 +78,14 @@ class Pour:
                     while left:
                         await self._wire.until_free()
                         stall.reschedule(loop.time() + stall_s)
-                        given = self._give(left)
+                        given = self._give(left, len(left))
                         if not given:
                             raise Unavailable(SHORTER)
                         left = left[given:]
 
-    def _give(self, piece: Piece) -> int:
-        """How much of it is on its way."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._wire.head(head)
-        given = self._wire.give(piece, more=self._at + len(piece) < self._stop)
+    def _give(self, piece: Piece, length: int) -> int:
+        """How much of a piece of this length is on its way."""
+        head, self._head = self._head, b""
+        given = self._wire.give(piece, more=self._at + length < self._stop, head=head)
         self._at += given
         return given

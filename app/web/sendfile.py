@@ -60,26 +60,25 @@ class Wire:
         """The transport waits for the client."""
         return self._flow.write_paused
 
-    def head(self, head: bytes) -> None:
-        """Send it with what comes next, or give it to the transport; raises ConnectionResetError."""
-        sent = self._take(head, more=True)
-        if sent < len(head):
-            self._transport.write(head[sent:])
-
-    def give(self, piece: Piece, *, more: bool) -> int:
+    def give(self, piece: Piece, *, more: bool, head: bytes = b"") -> int:
         """How much of it is on its way, not all when the kernel takes no more; 0 where a file has no such bytes.
 
-        Raises ConnectionResetError: a transport that closes takes all that it is given, and throws it away.
+        A head before it is so in any case. Raises ConnectionResetError: a transport that closes takes all that it is
+        given, and throws it away.
         """
-        taken = self._take(piece, more=more)
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        is_free = not self._transport.get_write_buffer_size()
+        if head:
+            sent = self._take(head, more=True) if is_free else 0
+            if sent < len(head):
+                self._transport.write(head[sent:])
+                is_free = False
+        taken = self._take(piece, more=more) if is_free else 0
         return taken if taken == len(piece) else taken + self._nudge(piece[taken : taken + NUDGE])
 
     def _take(self, piece: Piece, *, more: bool) -> int:
         """How much of it the kernel took; the transport meets a client that is gone."""
-        if self._transport.is_closing():
-            raise ConnectionResetError
-        if self._transport.get_write_buffer_size():
-            return 0
         try:
             if isinstance(piece, Slice):
                 return os.sendfile(self._socket.fileno(), piece.file.fileno(), piece.offset, piece.length)
@@ -165,9 +164,7 @@ class Answer:
         if cycle.scope["method"] == "HEAD":
             cycle.transport.write(head)
         else:
-            if head:
-                self._wire.head(head)
-            await self._pour(piece)
+            await self._pour(piece, head)
             if cycle.chunked_encoding:
                 cycle.transport.write(b"\r\n")
         if not message.get("more_body", False):
@@ -191,14 +188,14 @@ class Answer:
         if self._began and self._cycle.keep_alive:
             self._began(self._cycle.scope, start["status"], start["headers"])
 
-    async def _pour(self, piece: Slice) -> None:
+    async def _pour(self, piece: Slice, head: bytes) -> None:
         """A file at the client's pace."""
         turn = 0
         while piece:
-            given = self._wire.give(piece[:TURN], more=len(piece) > TURN)
+            given = self._wire.give(piece[:TURN], more=len(piece) > TURN, head=head)
             if not given:
                 raise Unavailable(SHORTER)
-            piece, turn = piece[given:], turn + given
+            piece, turn, head = piece[given:], turn + given, b""
             if piece and (self._wire.is_held or turn >= TURN):
                 await self._wire.until_free()
                 turn = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def at_hand(storage: LocalStorage, extents: Extents, start: int, stop: int) -> b
     return sent(AtHand(storage).pieces(extents, start, stop))
 
 
-def sent(pieces: Iterator[Piece | None]) -> bytes | None:
+def sent(pieces: Iterable[Piece | None]) -> bytes | None:
     found = []
     for piece in pieces:
         if piece is None:
