@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import structlog
 
 from app.errors import ReelwebError, where
@@ -16,6 +19,7 @@ log = structlog.get_logger("reelweb")
 
 # uvicorn gives Starlette's traceback as a message; who opens the tools has told why they could not be opened.
 _TOLD_ALREADY: Final = ("Traceback", "Application startup failed")
+_SPECIAL: Final = re.compile(r"[\s=\"']")
 
 
 class _Libraries(logging.Handler):
@@ -31,15 +35,32 @@ class _Libraries(logging.Handler):
         structlog.get_logger().log(record.levelno // 10 * 10, line, by=record.name, **fields)
 
 
+def _json(event: dict[str, Any], **fallback: Any) -> str:
+    """In a fraction of the time that the standard library takes, which has what is no ASCII or no UTF-8 at all."""
+    try:
+        return orjson.dumps(event, **fallback).decode("ascii")
+    except (TypeError, UnicodeDecodeError):
+        return json.dumps(event, **fallback)
+
+
+def _text(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
+    """As structlog's own, which takes three times as long, where there are no colours."""
+    opening = f"{event.pop('timestamp')} [{event.pop('level'):9}] {event.pop('event'):30}"
+    event.pop("exc_info", None)
+    return " ".join([opening, *(f"{name}={_word(event[name])}" for name in sorted(event))]).rstrip()
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and not _SPECIAL.search(value) else repr(value)
+
+
 def configure(level: str, style: str) -> None:
     """Lines for people (`text`) or programs (`json`) on the standard error, from this level on."""
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if style == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=lambda _out, _error: None
-        )
-    )
+    renderer: structlog.typing.Processor = _text
+    if style == "json":
+        renderer = structlog.processors.JSONRenderer(_json)
+    elif sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=lambda _out, _error: None)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import asyncio, logging
 from app import logs
@@ -46,3 +48,33 @@ def test_errors_of_libraries_are_one_line_each() -> None:
     assert told["ended"]["at"][-1].endswith(" fails")
     assert "Geheim" not in done.stderr + done.stdout
     assert done.returncode == 1
+
+
+LINE = """
+import structlog
+from app import logs
+logs.configure("info", {style!r})
+log = structlog.get_logger()
+log.info("told", plain="a/b", odd='b "c"', none=None, name="M\\u00fcller", raw="\\udc80", number=1.5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("style", "told"),
+    [
+        ("text", r"""told                           name=M\xfcller none=None number=1.5 odd='b "c"' plain=a/b"""),
+        ("json", r"""{"plain": "a/b", "odd": "b \"c\"", "none": null, "name": "M\u00fcller", "raw": "\udc80"""),
+    ],
+    ids=["text", "json"],
+)  # fmt: skip
+def test_a_line_can_be_written_wherever_it_goes(style: str, told: str) -> None:
+    """To a terminal that knows ASCII only, and with a name in it that is no text."""
+    done = subprocess.run(
+        [sys.executable, "-c", LINE.format(style=style)],
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONIOENCODING": "ascii:backslashreplace"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
