@@ -123,6 +123,12 @@ class Page:
             yield Run(max(start, 0), stop + shifts[last], offset, stop - offset, first, last)
             offset = stop
 
+    def lie(self, offset: int, length: int) -> tuple[int, int]:
+        """From where up to where of the stream these served bytes lie, and with them what is left out between."""
+        end = offset + length
+        first, last = bisect_right(self._starts, offset) - 1, bisect_right(self._starts, end - 1) - 1
+        return max(offset + self._shifts[first], 0), end + self._shifts[last]
+
     def cut(self, offset: int, length: int, most: int) -> Iterator[Run | bytes | range]:
         """These served bytes in turn: a long unit's length, then where in the stream it lies; runs of all else."""
         end, at = offset + length, bisect_right(self._starts, offset) - 1

@@ -50,9 +50,14 @@ class AtHand:
                 yield None
                 return
             stream = part.units.stream
+            start, stop = page.lie(part.offset, length)
+            # Seldom more is left out than served; to look for all at once costs less than for each.
+            whole = _whole(files, stream, start, stop) if stop - start <= 2 * length else None
             for piece in page.cut(part.offset, length, _RUN):
                 if isinstance(piece, bytes):
                     yield piece
+                elif isinstance(piece, range) and whole:
+                    yield Slice(whole.file, whole.offset + piece.start - start, len(piece))
                 elif isinstance(piece, range):
                     yield from (_lies(files, one) for one in _few(stream, piece.start, piece.stop))
                 else:
@@ -70,8 +75,17 @@ class AtHand:
         return page.laid(run, self._buffer[:at])
 
 
+def _whole(files: Files, extents: Extents, start: int, stop: int) -> Slice | None:
+    """These bytes, if they lie in one extent and are in memory."""
+    part, skip = extents.within(start, stop) or (None, 0)
+    return _slice(files, part.key, part.offset + skip, stop - start) if isinstance(part, Extent) else None
+
+
 def _few(extents: Extents, start: int, stop: int) -> Sequence[Part | None]:
     """Where these bytes lie; None where that is in too many places."""
+    part, skip = extents.within(start, stop) or (None, 0)
+    if part:
+        return (part.part(skip, stop - start),)
     parts = list(islice(extents.between(start, stop), _PLACES + 1))
     return parts if len(parts) <= _PLACES else (None,)
 
