@@ -34,6 +34,7 @@ LINGER_S: Final = 2.0  # in which who sends what is no HTTP can read that
 DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
 HELD: Final = 2 << 10
+_LONG: Final = 256 << 10  # a body
 # Of a request's body; the parser looks at the last one only.
 _CODINGS: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])
 
@@ -53,6 +54,7 @@ class Protocol(HttpToolsProtocol):
         self._ahead: list[bytes] | None = None  # what was asked while a known range is under way
         self._is_stopping = False
         self._unparsed: list[Header] = []  # how a body is framed that the parser takes for another protocol
+        self._left = 0  # of a long body: it goes past the parser, which would copy it
         self._is_refused = False
         self._idle_since = 0.0  # when the last known request was answered
         self._peer = self.client and self.client[0], self.server  # the rest of a question is in its bytes
@@ -95,7 +97,7 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             while data:
-                data = self._parse_some(data)
+                data = self._pass_on(data) if self._left else self._parse_some(data)
         except httptools.HttpParserError:
             self._refuse()
 
@@ -107,7 +109,18 @@ class Protocol(HttpToolsProtocol):
             if self._unparsed:
                 self.parser, self._unparsed = upgrades.parser(self, self._unparsed), []
             return data[upgrade.args[0] :]
+        if self._left:  # this parser waits for it
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return b""
+
+    def _pass_on(self, data: bytes) -> bytes:
+        """The body's next bytes; what is behind it is still to be parsed."""
+        body, rest, is_last = data[: self._left], data[self._left :], len(data) >= self._left
+        self.on_body(body)
+        if is_last:
+            self.on_message_complete()
+        return rest
 
     def _refuse(self) -> None:
         """Obey nothing that comes on this connection any more.
@@ -225,6 +238,9 @@ class Protocol(HttpToolsProtocol):
             raise httptools.HttpParserError
         self._header_over()
         self._unparsed = upgrades.framing(self.headers) if self.parser.should_upgrade() else []
+        if not self._unparsed:
+            told = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+            self._left = told if told >= _LONG else 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -274,6 +290,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """What comes after the answer is read and thrown away, so that the client sees it; not for ever."""
+        if self._left:
+            self._left -= len(body)
         super().on_body(body)
         if not self.cycle.response_complete:
             return

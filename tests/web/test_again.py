@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.extent import Extents
-from app.storage.at_hand import AtHand
 from app.storage.local import LocalStorage
 from app.storage.local_files import OpenFiles
 from app.web import again, connection
