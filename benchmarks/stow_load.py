@@ -14,13 +14,14 @@ from random import SystemRandom
 from struct import pack
 from threading import Barrier
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from pydicom.encaps import encapsulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.scan import ct
 
-BOUNDARY = "reelweb-benchmark"
+BOUNDARY = uuid4().hex  # as most clients make them
 OPENING = f"\r\n--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
 CLOSING = f"\r\n--{BOUNDARY}--\r\n".encode()
 HEADERS = {

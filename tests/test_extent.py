@@ -39,6 +39,17 @@ def test_slices_joined_are_the_whole_again(lengths: list[int], cuts: list[int]) 
     assert read(joined(parts), content) == whole
 
 
+@given(LENGTHS, st.integers(0, 500), st.integers(1, 60))
+def test_what_lies_in_one_extent_is_found_at_once(lengths: list[int], start: int, length: int) -> None:
+    extents, _, whole = laid_out(lengths)
+    if start + length > len(whole):
+        return
+    parts, found = list(extents.between(start, start + length)), extents.within(start, start + length)
+    assert (found is not None) == (len(parts) == 1)
+    if found:
+        assert found[0].part(found[1], length) == parts[0]
+
+
 def test_no_extents_are_an_empty_stream() -> None:
     empty = Extents([])
     assert empty.length == 0

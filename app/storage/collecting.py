@@ -20,7 +20,7 @@ Buffers = list[bytes | bytearray | memoryview]
 
 
 class Collecting(ABC):
-    """Collects a mebibyte while the one before is hashed and written: no upload holds more than that."""
+    """Collects a mebibyte (of large objects more) while the one before is hashed and written, and holds no more."""
 
     def __init__(self, key: str, digests: Digests) -> None:
         self._key, self._digests = key, digests
@@ -32,8 +32,16 @@ class Collecting(ABC):
 
     async def write(self, chunk: bytes | memoryview) -> None:
         """Take the next bytes; waits while the flush before is not done."""
+        if len(chunk) <= FLUSH:
+            await self._write(chunk)
+            return
+        view = memoryview(chunk)
+        for start in range(0, len(view), FLUSH):
+            await self._write(view[start : start + FLUSH])
+
+    async def _write(self, chunk: bytes | memoryview) -> None:
         self._hold(chunk)
-        if self._collected >= FLUSH or (self._is_split and not self._flight and self._may_begin()):
+        if self._collected >= self._enough() or (self._is_split and not self._flight and self._may_begin()):
             await self._landed()
             held, self._held, self._collected = self._held, [], 0
             self._start(self._flush(held))
@@ -74,12 +82,16 @@ class Collecting(ABC):
     def may_remain(self) -> bool:
         """After a block that failed: the object may be there all the same, or come to be, and nobody knows."""
 
+    def _enough(self) -> int:
+        """How many bytes are handed over together."""
+        return FLUSH
+
     def _may_begin(self) -> bool:
         """Whether what is collected may be the first flush although it is little."""
         return False
 
     @abstractmethod
-    def _flush(self, held: Buffers) -> Awaitable[None]:
+    def _flush(self, held: Buffers) -> Awaitable[Any]:
         """Hash and write these bytes; more will come."""
 
     @abstractmethod
@@ -103,7 +115,7 @@ class Collecting(ABC):
         if self._flight:
             await asyncio.shield(self._flight)
 
-    def _start(self, work: Awaitable[None]) -> asyncio.Future[None]:
+    def _start(self, work: Awaitable[Any]) -> asyncio.Future[Any]:
         self._flight = asyncio.ensure_future(work)
         self._flight.add_done_callback(_seen)
         return self._flight

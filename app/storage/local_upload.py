@@ -8,17 +8,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from app.errors import NoRoom
 from app.storage import folders, naming
-from app.storage.collecting import Buffers, Collecting
+from app.storage.collecting import FLUSH, Buffers, Collecting
 from app.storage.digest import Digests
 from app.storage.folders import Folders
 from app.storage.naming import Naming
+from app.storage.straight import AFTER, Straight
 from app.storage.threads import Threads
 
 _ALONE: Final = 128 << 10
+_LARGE: Final = 2 * FLUSH  # of a large object at a time: less often does one thread wait for the others
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -35,6 +37,7 @@ class Target:
         self._naming, self._final, self._folders = naming, final, made
         self._room = room
         self._descriptor, self._path = -1, ""
+        self._straight: Straight | None = None
         self._over = False
         self._lock = Lock()  # a cancelled upload is discarded while its last flush may still run
 
@@ -43,9 +46,31 @@ class Target:
         with self._lock, _refusals():
             self._append(buffers)
 
+    @property
+    def is_large(self) -> bool:
+        """More of it goes straight to the disk: hashed and written at once, by two threads."""
+        return self.digests.size >= AFTER and self._naming.is_local
+
+    def write(self, buffers: Buffers) -> None:
+        """Write what is hashed elsewhere."""
+        with self._lock, _refusals():
+            if self._over:
+                return
+            self._room()
+            if self._straight is None:
+                self._straight = Straight(self._descriptor, _LARGE + FLUSH)
+            self._straight.write(buffers)
+
+    def hash(self, buffers: Buffers) -> None:
+        """Hash what is written elsewhere."""
+        for buffer in buffers:
+            self.digests.update(buffer)
+
     def commit(self, buffers: Buffers) -> None:
         """Write the rest and make the object durable under its key."""
         with self._lock, _refusals():
+            if self._straight and not self._over:
+                self._straight.finish()
             self._append(buffers)
             folder = os.path.dirname(self._final)
             self._folders.make(folder)
@@ -77,8 +102,7 @@ class Target:
         _write_all(self._descriptor, buffers)
         if sum(map(len, buffers)) >= _ALONE:
             naming.write_out(self._descriptor)  # while we hash
-        for buffer in buffers:
-            self.digests.update(buffer)
+        self.hash(buffers)
 
     def _close(self) -> None:
         self._over = True
@@ -99,12 +123,18 @@ class LocalUpload(Collecting):
         """It got its name, and could not be removed when its folder could not be synced."""
         return self._target.may_remain
 
+    def _enough(self) -> int:
+        return _LARGE if self._target.is_large else FLUSH
+
     def _may_begin(self) -> bool:
         """What comes alone is hashed and written while the rest of it comes; among others that costs a hop more."""
         return self._collected >= _ALONE and self._threads.is_idle
 
-    def _flush(self, held: Buffers) -> asyncio.Future[None]:
-        return self._threads.run(self._target.append, held)
+    def _flush(self, held: Buffers) -> asyncio.Future[Any]:
+        target, run = self._target, self._threads.run
+        if not target.is_large:
+            return run(target.append, held)
+        return asyncio.gather(run(target.write, held), run(target.hash, held))
 
     def _finish(self, held: Buffers) -> asyncio.Future[None]:
         return self._threads.run(self._target.commit, held)

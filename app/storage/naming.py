@@ -31,6 +31,9 @@ _sync_file_range: Callable[..., int] = getattr(ctypes.CDLL(None, use_errno=True)
 class Naming(Protocol):
     """The way of one file system."""
 
+    is_local: bool
+    """Bytes may go past the page cache; a server of files would be waited for at each write."""
+
     def create(self) -> tuple[int, str]:
         """A new file, open for writing, and the name it has until it is an object; empty when it has none."""
 
@@ -46,6 +49,8 @@ class Linked:
 
     ext4 and XFS commit in order: bytes that reached the disk before the link was made are there whenever it is.
     """
+
+    is_local = True
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -73,6 +78,8 @@ def _link(descriptor: int, path: str) -> None:
 
 class Renamed:
     """A temporary name, and a commit of its own before the file gets the other one."""
+
+    is_local = False
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

@@ -33,6 +33,7 @@ DRAINED: Final = 64 << 20  # bytes of a body that are read after it was answered
 # More than this in the transport holds the sender back: a header does not, every piece of a stream does.
 HELD: Final = 2 << 10
 _PARTIAL: Final = int(HTTPStatus.PARTIAL_CONTENT)
+_LONG: Final = 256 << 10  # a body
 # Of a request's body; the parser looks at the last one only.
 _CODINGS: Final[tuple[list[bytes], ...]] = ([], [b"chunked"])
 
@@ -52,6 +53,7 @@ class Protocol(HttpToolsProtocol):
         self._ahead: list[bytes] | None = None  # what was asked while a known range is under way
         self._is_stopping = False
         self._unparsed: list[Header] = []  # how a body is framed that the parser takes for another protocol
+        self._left = 0  # of a long body: it goes past the parser, which would copy it
         self._is_refused = False
         self._idle_since = 0.0  # when the last known request was answered
         self._peer = self.client and self.client[0], self.server  # the rest of a question is in its bytes
@@ -94,7 +96,7 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             while data:
-                data = self._parse_some(data)
+                data = self._pass_on(data) if self._left else self._parse_some(data)
         except httptools.HttpParserError:
             self._refuse()
 
@@ -106,7 +108,18 @@ class Protocol(HttpToolsProtocol):
             if self._unparsed:
                 self.parser, self._unparsed = upgrades.parser(self, self._unparsed), []
             return data[upgrade.args[0] :]
+        if self._left:  # this parser waits for it
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return b""
+
+    def _pass_on(self, data: bytes) -> bytes:
+        """The body's next bytes; what is behind it is still to be parsed."""
+        body, rest, is_last = data[: self._left], data[self._left :], len(data) >= self._left
+        self.on_body(body)
+        if is_last:
+            self.on_message_complete()
+        return rest
 
     def _refuse(self) -> None:
         """Obey nothing that comes on this connection any more.
@@ -226,6 +239,9 @@ class Protocol(HttpToolsProtocol):
             raise httptools.HttpParserError
         self._header_over()
         self._unparsed = upgrades.framing(self.headers) if self.parser.should_upgrade() else []
+        if not self._unparsed:
+            told = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+            self._left = told if told >= _LONG else 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -275,6 +291,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """What comes after the answer is read and thrown away, so that the client sees it; not for ever."""
+        if self._left:
+            self._left -= len(body)
         super().on_body(body)
         if not self.cycle.response_complete:
             return

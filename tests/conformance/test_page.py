@@ -219,6 +219,22 @@ async def test_a_video_that_was_being_made_is_played(server: str, tmp_path: Path
         assert await seen.page.locator(".nothing").count() == 0
 
 
+async def test_a_picture_that_could_not_be_made_yet_is_asked_for_again(server: str) -> None:
+    """Of many at a time some are told to come back; one that cannot be made is not asked for on and on."""
+    common = {"StudyInstanceUID": make.uid(), "SeriesInstanceUID": make.uid()}
+    await _stored(server, make.instance(**common, Rows=8, Columns=8, PixelData=bytes(128)))
+    async with opened(server) as seen:
+        busy = {"status": 503, "headers": {"Retry-After": "1"}, "body": ""}
+        await seen.page.route("**/thumbnail", lambda route: route.fulfill(**busy), times=2)
+        await seen.page.goto(f"{server}/#studies/{common['StudyInstanceUID']}")
+        image = seen.page.locator("main img")
+        await expect(image).to_have_js_property("naturalWidth", 8)
+        broken = {"status": 200, "headers": {"Content-Type": "image/jpeg"}, "body": "no picture"}
+        await seen.page.route("**/thumbnail", lambda route: route.fulfill(**broken))
+        await seen.page.reload()
+        await expect(seen.page.locator(".nothing")).to_have_text("No picture can be made of this instance")
+
+
 @pytest.mark.parametrize(
     "told", [{}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}], ids=["nothing", "a date"]
 )

@@ -111,6 +111,17 @@ def test_the_next_range_is_known_and_answered_like_the_first(video: str, seen: S
         }
 
 
+def test_its_date_is_its_own(video: str, seen: Seen) -> None:
+    """The server makes that line anew each second, and what is known lasts for longer."""
+    with player(video) as viewer:
+        dates = [viewer.get(video, 0, 9).headers["date"]]
+        for _ in range(2):
+            time.sleep(1.5)
+            dates.append(viewer.get(video, 0, 9).headers["date"])
+    assert seen.known == [False, True, True]
+    assert len(set(dates)) == 3
+
+
 @pytest.mark.parametrize("slow", [False, True], ids=["at once", "a small window"])
 @pytest.mark.parametrize("unread", [True, False], ids=["by the kernel", "read"])
 def test_random_ranges_equal_the_whole(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import httpx
@@ -201,3 +203,25 @@ def test_a_header_behind_a_long_body_is_not_long(server: str) -> None:
         client.sendall(asked[-2:])
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"405", b"200"]
+
+
+@pytest.mark.parametrize("cut", [-1, 0, 1, 30])
+@pytest.mark.parametrize("step", [1 << 20, 100_003, 3001])
+def test_a_long_body_is_whole_and_the_request_behind_it_the_next_one(
+    archive: Archive, step: int, cut: int
+) -> None:
+    """Wherever it is cut: also just before or behind its end, and with two of them in one piece."""
+    data = make.instance(Rows=400, Columns=400, PixelData=os.urandom(320_000))
+    head = b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
+    stored = head + whole_length(data)
+    asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    everything = stored + stored + asked + stored + NEXT
+    cuts = sorted(
+        {*range(0, len(everything), step), len(stored) + cut, 2 * len(stored) + cut, len(everything)}
+    )
+    pieces = [everything[begin:end] for begin, end in pairwise(cuts)]
+    assert statuses(archive.url, *pieces) == [b"200"] * 5
+    told = doors.read(data)
+    series = f"{archive.root}/studies/{told.StudyInstanceUID}/series/{told.SeriesInstanceUID}"
+    url = f"{series}/instances/{told.SOPInstanceUID}"
+    assert doors.get(url, headers={"Accept": "application/dicom"}).content == data

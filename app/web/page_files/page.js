@@ -124,11 +124,23 @@ function tile(url, item) {
 
 const link = (href, textContent) => element('a', { href, textContent, target: '_blank', rel: 'noopener' });
 const nothing = (textContent) => element('p', { className: 'nothing', textContent });
+const pause = (answer) => 1000 * (Number(answer.headers.get('Retry-After')) || 2); // a proxy's 503 may not say, or say a date
 
 function picture(url, alt) {
   const image = element('img', { loading: 'lazy', alt, src: `${url}/thumbnail` });
   const whole = element('a', { href: `${url}/rendered`, target: '_blank', rel: 'noopener' }, image);
-  image.onerror = () => whole.replaceWith(nothing('No picture can be made of this instance'));
+  const view = shown;
+  let wasThere = false;
+  image.onerror = async () => { // as with a player
+    if (view !== shown) return;
+    const answer = await fetch(image.src);
+    if (answer.status !== 503 && (!answer.ok || wasThere)) {
+      whole.replaceWith(nothing('No picture can be made of this instance'));
+      return;
+    }
+    wasThere = answer.ok;
+    setTimeout(() => { image.src = image.src; }, answer.ok ? 0 : pause(answer));
+  };
   return whole;
 }
 
@@ -145,8 +157,7 @@ function video(url, label) {
     const answer = await fetch(`${url}/rendered`, { headers: { Accept: 'video/mp4', Range: 'bytes=0-0' } });
     if (answer.status === 503 || (answer.ok && !wasThere)) {
       wasThere = answer.ok;
-      const wait = answer.ok ? 0 : Number(answer.headers.get('Retry-After')) || 2; // a proxy's 503 may not say, or say a date
-      setTimeout(() => player.load(), 1000 * wait);
+      setTimeout(() => player.load(), answer.ok ? 0 : pause(answer));
       return;
     }
     const type = answer.headers.get('Content-Type');
