@@ -29,6 +29,7 @@ class Changes:
         self._own = own
         self._count = 0
         self._hears = False
+        self._next = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
 
     @property
@@ -39,6 +40,13 @@ class Changes:
     def happened(self, *_: object) -> None:
         """There was one: who makes it himself tells at once, before the database tells all."""
         self._count += 1
+        heard, self._next = self._next, asyncio.Event()
+        heard.set()
+
+    @property
+    def next(self) -> asyncio.Event:
+        """Set when there is one; to be taken before looking."""
+        return self._next
 
     def start(self) -> None:
         """Begin to listen."""

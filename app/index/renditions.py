@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import asyncpg
 import orjson
@@ -36,6 +37,8 @@ __all__ = [
     "wait",
 ]
 
+_BRIEF_S: Final = 0.02
+_SELDOM_S: Final = 0.5  # between two looks of one who would be told, for a listener goes blind unseen
 State = Literal["queued", "running", "ready", "failed"]
 
 
@@ -144,16 +147,22 @@ async def find(index: Index, instance_id: int, kind: str, params: str = "") -> R
 async def wait(
     index: Index, instance_id: int, kind: str, timeout_s: float, params: str = ""
 ) -> Rendition | None:
-    """As `find`, but one in the making is given so much time; polled, for a listener goes blind unseen."""
+    """As `find`, but one in the making is given so much time."""
     ends = asyncio.get_running_loop().time() + timeout_s
-    pause_s = 0.02
+    pause_s = _BRIEF_S
     while True:
+        changed = index.changes.next
         found = await find(index, instance_id, kind, params)
         left_s = ends - asyncio.get_running_loop().time()
         if found is None or found.state in {"ready", "failed"} or left_s <= 0:
             return found
-        await asyncio.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * 1.5, 0.5)
+        await asyncio.sleep(
+            min(_BRIEF_S, left_s)
+        )  # an archive that changes all the time is not asked all the time
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(pause_s if index.changes.count is None else _SELDOM_S, left_s)):
+                await changed.wait()
+        pause_s = min(pause_s * 1.5, _SELDOM_S)
 
 
 async def use(index: Index, found: Rendition) -> None:

@@ -119,6 +119,25 @@ async def test_who_waits_hears_when_it_is_ready(index: Index, video: int) -> Non
     assert found.state == "ready"
 
 
+async def test_where_somebody_listens_who_waits_is_told_at_once(
+    index: Index, video: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renditions, "_SELDOM_S", 60.0)
+    job = await renditions.lease(index, ["mp4"], 30)
+    assert job
+    index.changes.start()
+    async with asyncio.timeout(20):
+        while index.changes.count is None:  # noqa: ASYNC110 - it is asked, and tells nobody
+            await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(renditions.wait(index, video, "mp4", 60))
+        await asyncio.sleep(0.1)
+        await renditions.finish(index, job, "renditions/1", 40, LAYOUT, "video/mp4", b"digest")
+        found = await waiting
+    await index.changes.close()
+    assert found
+    assert found.state == "ready"
+
+
 async def test_a_new_video_hurries_the_maker(index: Index) -> None:
     """Whoever listens hears of it, however often it said that it listens, and nothing of a still image."""
     heard = asyncio.Queue[str]()
