@@ -19,7 +19,7 @@ log = structlog.get_logger("reelweb")
 
 # uvicorn gives Starlette's traceback as a message; who opens the tools has told why they could not be opened.
 _TOLD_ALREADY: Final = ("Traceback", "Application startup failed")
-_SPECIAL: Final = re.compile(r"[\s=\"']")
+_SPECIAL: Final = re.compile(r"[ =\"']")
 
 
 class _Libraries(logging.Handler):
@@ -45,13 +45,17 @@ def _json(event: dict[str, Any], **fallback: Any) -> str:
 
 def _text(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
     """As structlog's own, which takes three times as long, where there are no colours."""
-    opening = f"{event.pop('timestamp')} [{event.pop('level'):9}] {event.pop('event'):30}"
+    what: str = event.pop("event")
+    shown = what if what.isprintable() else repr(what)  # a terminal would obey the rest
+    opening = f"{event.pop('timestamp')} [{event.pop('level'):9}] {shown:30}"
     event.pop("exc_info", None)
     return " ".join([opening, *(f"{name}={_word(event[name])}" for name in sorted(event))]).rstrip()
 
 
 def _word(value: object) -> str:
-    return value if isinstance(value, str) and not _SPECIAL.search(value) else repr(value)
+    if isinstance(value, str) and value.isprintable() and not _SPECIAL.search(value):
+        return value
+    return repr(value)
 
 
 def configure(level: str, style: str) -> None:

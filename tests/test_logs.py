@@ -55,15 +55,15 @@ import structlog
 from app import logs
 logs.configure("info", {style!r})
 log = structlog.get_logger()
-log.info("told", plain="a/b", odd='b "c"', none=None, name="M\\u00fcller", raw="\\udc80", number=1.5)
+log.info("told", control="a\\x1b[2J\\0", plain="a/b", odd='b "c"', none=None, name="M\\u00fcller", raw="\\udc80", number=1.5)
 """
 
 
 @pytest.mark.parametrize(
     ("style", "told"),
     [
-        ("text", r"""told                           name=M\xfcller none=None number=1.5 odd='b "c"' plain=a/b"""),
-        ("json", r"""{"plain": "a/b", "odd": "b \"c\"", "none": null, "name": "M\u00fcller", "raw": "\udc80"""),
+        ("text", r"""told                           control='a\x1b[2J\x00' name=M\xfcller none=None number=1.5 odd='b "c"' plain=a/b"""),
+        ("json", r"""{"control": "a\u001b[2J\u0000", "plain": "a/b", "odd": "b \"c\"", "none": null, "name": "M\u00fcller", "raw": "\udc80"""),
     ],
     ids=["text", "json"],
 )  # fmt: skip
@@ -78,3 +78,4 @@ def test_a_line_can_be_written_wherever_it_goes(style: str, told: str) -> None:
     )
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+    assert done.stderr.rstrip("\n").isprintable()
