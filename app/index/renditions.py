@@ -149,20 +149,23 @@ async def wait(
 ) -> Rendition | None:
     """As `find`, but one in the making is given so much time."""
     ends = asyncio.get_running_loop().time() + timeout_s
-    pause_s = _BRIEF_S
+    rest_s = _BRIEF_S
     while True:
         changed = index.changes.next
         found = await find(index, instance_id, kind, params)
         left_s = ends - asyncio.get_running_loop().time()
         if found is None or found.state in {"ready", "failed"} or left_s <= 0:
             return found
-        await asyncio.sleep(
-            min(_BRIEF_S, left_s)
-        )  # an archive that changes all the time is not asked all the time
+        await asyncio.sleep(min(rest_s, left_s))
+        if (
+            changed.is_set() or index.changes.count is None
+        ):  # what changes all the time is not asked all the time
+            rest_s = min(rest_s * 1.5, _SELDOM_S)
+            continue
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(pause_s if index.changes.count is None else _SELDOM_S, left_s)):
+            async with asyncio.timeout(min(_SELDOM_S, left_s)):
                 await changed.wait()
-        pause_s = min(pause_s * 1.5, _SELDOM_S)
+        rest_s = _BRIEF_S
 
 
 async def use(index: Index, found: Rendition) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -136,6 +137,33 @@ async def test_where_somebody_listens_who_waits_is_told_at_once(
     await index.changes.close()
     assert found
     assert found.state == "ready"
+
+
+async def test_an_archive_that_changes_all_the_time_is_looked_at_as_seldom_as_ever(
+    index: Index, video: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many may wait, and each change is told to all of them."""
+    looks, find = 0, renditions.find
+
+    async def counted(*asked: Any) -> renditions.Rendition | None:
+        nonlocal looks
+        looks += 1
+        return await find(*asked)
+
+    async def change() -> None:
+        while True:
+            index.changes.happened()
+            await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(renditions, "find", counted)
+    index.changes.start()
+    changing = asyncio.create_task(change())
+    found = await renditions.wait(index, video, "mp4", 2)
+    changing.cancel()
+    await index.changes.close()
+    assert found
+    assert found.state == "queued"
+    assert looks <= 14
 
 
 async def test_a_new_video_hurries_the_maker(index: Index) -> None:
