@@ -229,6 +229,12 @@ async def test_a_picture_that_could_not_be_made_yet_is_asked_for_again(server: s
         await seen.page.goto(f"{server}/#studies/{common['StudyInstanceUID']}")
         image = seen.page.locator("main img")
         await expect(image).to_have_js_property("naturalWidth", 8)
+        # While a server starts anew nobody answers.
+        await seen.page.route("**/thumbnail", lambda route: route.abort(), times=2)
+        await seen.page.reload()
+        await expect(image).to_have_js_property("naturalWidth", 8)
+        assert all("ERR_FAILED" in text for text in seen.wrong)  # the browser itself reports it
+        seen.wrong.clear()
         broken = {"status": 200, "headers": {"Content-Type": "image/jpeg"}, "body": "no picture"}
         await seen.page.route("**/thumbnail", lambda route: route.fulfill(**broken))
         await seen.page.reload()

@@ -125,6 +125,7 @@ function tile(url, item) {
 const link = (href, textContent) => element('a', { href, textContent, target: '_blank', rel: 'noopener' });
 const nothing = (textContent) => element('p', { className: 'nothing', textContent });
 const pause = (answer) => 1000 * (Number(answer.headers.get('Retry-After')) || 2); // a proxy's 503 may not say, or say a date
+const nobody = () => new Response(null, { status: 503 }); // a server that starts anew
 
 function picture(url, alt) {
   const image = element('img', { loading: 'lazy', alt, src: `${url}/thumbnail` });
@@ -133,7 +134,7 @@ function picture(url, alt) {
   let wasThere = false;
   image.onerror = async () => { // as with a player
     if (view !== shown) return;
-    const answer = await fetch(image.src);
+    const answer = await fetch(image.src).catch(nobody);
     if (answer.status !== 503 && (!answer.ok || wasThere)) {
       whole.replaceWith(nothing('No picture can be made of this instance'));
       return;
@@ -154,7 +155,7 @@ function video(url, label) {
   // and what was being made then may be there now.
   player.onerror = async () => {
     if (view !== shown) return;
-    const answer = await fetch(`${url}/rendered`, { headers: { Accept: 'video/mp4', Range: 'bytes=0-0' } });
+    const answer = await fetch(`${url}/rendered`, { headers: { Accept: 'video/mp4', Range: 'bytes=0-0' } }).catch(nobody);
     if (answer.status === 503 || (answer.ok && !wasThere)) {
       wasThere = answer.ok;
       setTimeout(() => player.load(), answer.ok ? 0 : pause(answer));
