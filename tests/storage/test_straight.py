@@ -7,12 +7,14 @@ import errno
 import fcntl
 import mmap
 import os
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from app.errors import NoRoom
+from app.extent import Stored
 from app.storage import keys
 from app.storage.local import LocalStorage
 from app.storage.straight import AFTER, BLOCK, Straight
@@ -102,6 +104,9 @@ def in_memory(path: Path, start: int, stop: int) -> float:
     """Which part of these bytes the page cache has; all of it where there is nothing else."""
     found = 0
     with path.open("rb") as file:
+        os.posix_fadvise(
+            file.fileno(), 0, 0, os.POSIX_FADV_RANDOM
+        )  # a look at one page shall not fetch the next
         for at in range(start, stop, mmap.PAGESIZE):
             try:
                 found += os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT)
@@ -126,13 +131,13 @@ def left(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def stored(storage: LocalStorage, data: bytes, step: int) -> tuple[str, Path]:
+async def stored(storage: LocalStorage, data: bytes, step: int) -> tuple[Stored, Path]:
     key = keys.new()
     async with storage.upload(key) as upload:
         upload.split(1000, b"seed")
         for at in range(0, len(data), step):
             await upload.write(data[at : at + step])
-    return key, storage._root / key
+    return upload.stored, storage._root / key
 
 
 @pytest.mark.parametrize("step", [100_001, 255_000, 30 * MIB])
@@ -140,9 +145,11 @@ async def test_a_large_object_leaves_its_beginning_in_memory(tmp_path: Path, ste
     """It is whole, and its digests are those of its bytes."""
     data = os.urandom(AFTER + 8 * MIB + 77)
     async with LocalStorage(tmp_path) as storage:
-        key, path = await stored(storage, data, step)
+        told, path = await stored(storage, data, step)
         assert path.read_bytes() == data
-        assert await storage.read(key, AFTER - 5, MIB) == data[AFTER - 5 : AFTER - 5 + MIB]
+        assert (told.size, told.prefix_sha256) == (len(data), sha256(data[:1000]).digest())
+        assert told.dataset_sha256 == sha256(b"seed" + data[1000:]).digest()
+        assert await storage.read(told.key, AFTER - 5, MIB) == data[AFTER - 5 : AFTER - 5 + MIB]
 
 
 async def test_what_is_large_passes_the_page_cache_by(tmp_path: Path) -> None:
