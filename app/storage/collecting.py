@@ -12,9 +12,8 @@ from app.extent import Stored
 from app.storage.digest import Digests
 
 FLUSH: Final = 1 << 20
-_SMALL: Final = (
-    4096  # a smaller chunk is copied to its neighbour: a flush has 512 buffers at most (IOV_MAX: 1024)
-)
+# A smaller chunk is copied to its neighbour: of a mebibyte there are 512 buffers at most, of two 1023 (IOV_MAX: 1024).
+_SMALL: Final = 4096
 
 Buffers = list[bytes | bytearray | memoryview]
 

@@ -60,6 +60,7 @@ class Target:
             if self._straight is None:
                 self._straight = Straight(self._descriptor, _LARGE + FLUSH)
             self._straight.write(buffers)
+            naming.write_out(self._descriptor)  # what a file system took into its cache after all
 
     def hash(self, buffers: Buffers) -> None:
         """Hash what is written elsewhere."""
