@@ -19,6 +19,7 @@ from app.embedded.binaries import Binaries
 
 _USER = "reelweb"
 _LOG_LIMIT = 16 << 20
+_DEAD = frozenset("ZX")  # states of proc(5)
 _START_PATIENCE_S = 600.0  # recovery after a kill may have a gigabyte of log to replay
 
 # Errors go to the client that caused them; in the log their texts could hold a patient's name.
@@ -200,12 +201,14 @@ class Cluster:
     def _remove_stale_locks(self, data: Path) -> None:
         """A lock whose number belongs to a stranger now, as in a restarted container, would stop PostgreSQL.
 
-        A number that nobody has is its own affair: then it also looks for orphans in shared memory.
+        So would one of a killed PostgreSQL that whoever inherited it has not buried yet. A number that nobody has is
+        its own affair: then it also looks for orphans in shared memory.
         """
         for lock in (data / "postmaster.pid", *self._socket.glob(".s.PGSQL.*.lock")):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 number = int(lock.read_text("utf-8").splitlines()[0])
-                if Path(f"/proc/{number}/comm").read_text("utf-8").strip() != "postgres":
+                name, _, state = Path(f"/proc/{number}/stat").read_text("utf-8").rpartition(")")
+                if not name.endswith("(postgres") or state.split()[0] in _DEAD:
                     lock.unlink()
 
     async def _until_ready(self, running: Process, lock: Path) -> None:

@@ -80,6 +80,29 @@ async def test_a_killed_initdb_is_done_again(tmp_path: Path) -> None:
         assert await values(dsn, "select 7") == [7]
 
 
+@pytest.fixture
+def unburied(tmp_path: Path) -> Iterator[int]:
+    """The number of a killed process of PostgreSQL's name that nobody has waited for."""
+    name = tmp_path / "postgres"
+    name.symlink_to("/bin/sleep")
+    with subprocess.Popen([name, "60"]) as dead:
+        dead.kill()
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{dead.pid}/comm").read_text("utf-8").strip() == "postgres"
+        yield dead.pid
+
+
+async def test_the_lock_of_a_dead_server_that_nobody_buried_is_not_obeyed(
+    tmp_path: Path, unburied: int
+) -> None:
+    """Its number is still taken, as where the first process of a container buries nobody."""
+    async with cluster.running(tmp_path, durable=False) as dsn:
+        assert await values(dsn, "select 7") == [7]
+    (tmp_path / "pg18" / "postmaster.pid").write_text(f"{unburied}\n{tmp_path}/pg18\n1\n5432\n\n\n\nready\n")
+    async with cluster.running(tmp_path, durable=False) as dsn:
+        assert await values(dsn, "select 7") == [7]
+
+
 async def test_another_major_version_is_set_aside(tmp_path: Path) -> None:
     """Data of PostgreSQL 15 are kept under another name, each time, and never taken for ours again."""
     for number in (1, 2):
