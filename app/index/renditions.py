@@ -157,9 +157,8 @@ async def wait(
         if found is None or found.state in {"ready", "failed"} or left_s <= 0:
             return found
         await asyncio.sleep(min(rest_s, left_s))
-        if (
-            changed.is_set() or index.changes.count is None
-        ):  # what changes all the time is not asked all the time
+        # What changes all the time is not asked all the time.
+        if changed.is_set() or index.changes.count is None:
             rest_s = min(rest_s * 1.5, _SELDOM_S)
             continue
         with suppress(TimeoutError):

@@ -1,6 +1,6 @@
 """The greater part of a large object goes to the disk past the page cache (open(2), O_DIRECT).
 
-Writing into the cache costs a copy, and a page for every four kibibytes, and throws out what others will read again.
+Writing into the cache costs a page for every four kibibytes beside the copy, and throws out what others will read again.
 """
 
 from __future__ import annotations

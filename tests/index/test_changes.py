@@ -79,11 +79,11 @@ async def test_what_makes_something_else_true_is_told(
     listening: Index, sql: Any, act: Act, made: str
 ) -> None:
     await store(listening, made=made)
-    before = await settled(listening)
+    before, changed = await settled(listening), listening.changes.next
     await act(listening, sql)
     async with asyncio.timeout(10):
-        while await certain(listening) == before:  # noqa: ASYNC110 - it is asked, and tells nobody
-            await asyncio.sleep(0.01)
+        await changed.wait()
+    assert await certain(listening) > before
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,10 @@ async def test_where_somebody_listens_who_waits_is_told_at_once(
     monkeypatch.setattr(renditions, "_SELDOM_S", 60.0)
     job = await renditions.lease(index, ["mp4"], 30)
     assert job
+    begun = index.changes.next
     index.changes.start()
     async with asyncio.timeout(20):
-        while index.changes.count is None:  # noqa: ASYNC110 - it is asked, and tells nobody
-            await asyncio.sleep(0.01)
+        await begun.wait()
         waiting = asyncio.create_task(renditions.wait(index, video, "mp4", 60))
         await asyncio.sleep(0.1)
         await renditions.finish(index, job, "renditions/1", 40, LAYOUT, "video/mp4", b"digest")
