@@ -29,7 +29,7 @@ def _always() -> None:
 
 
 class Target:
-    """The file behind an upload; its methods run in threads, one at a time."""
+    """The file behind an upload; its methods run in threads, one at a time, but `hash` beside `write`."""
 
     def __init__(self, naming: Naming, final: str, made: Folders, room: Callable[[], None] = _always) -> None:
         self.digests = Digests()
